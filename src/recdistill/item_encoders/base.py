@@ -1,0 +1,24 @@
+"""What an item encoder is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ItemEncoder(nn.Module):
+    """Forms item vectors.
+
+    Attributes
+    ----------
+    item_count
+        I, the number of items.
+    size
+        d, the width of its vectors.
+    """
+
+    item_count: int
+    size: int
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
+        raise NotImplementedError

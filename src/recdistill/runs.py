@@ -1,0 +1,154 @@
+"""Folders that hold one stage's result: a manifest, a fingerprint, and writes that are whole or absent."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recdistill.errors import FingerprintError, RunError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` when the block ends without error.
+
+    Raises
+    ------
+    RunError
+        `path` exists, is not empty, and `overwrite` is False, or `overwrite` is True and `path`
+        is no folder that recdistill wrote.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not overwrite:
+            raise RunError(f"{path} already exists. Choose another --out, or pass --overwrite to replace it.")
+        if not (path / MANIFEST).is_file():
+            raise RunError(f"{path} was not written by recdistill (no {MANIFEST}): it is not replaced.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN is refused: JSON has none."""
+    with atomic_file(path) as temporary:
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    RunError
+        The file does not exist or is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not valid JSON ({error}). Write the folder anew.") from None
+
+
+def write_manifest(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Write ``manifest.json``: the folder's kind (``dataset``, ``knowledge``, ``run``...) and its content."""
+    write_json(folder / MANIFEST, {"kind": kind, "schema": SCHEMA, **content})
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """Read a folder's manifest and check that it is of the wanted kind.
+
+    Raises
+    ------
+    RunError
+        There is no manifest, it is of another kind, or of a newer schema.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise RunError(f"{folder} is no {kind} folder: it has no {MANIFEST}.")
+    manifest = read_json(path)
+    found = manifest.get("kind") if isinstance(manifest, dict) else None
+    if found != kind:
+        raise RunError(f"{folder} is a {found!r} folder; a {kind!r} folder is needed here.")
+    if manifest.get("schema") != SCHEMA:
+        raise RunError(f"{path} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.")
+    return dict(manifest)
+
+
+def require_fingerprint(found: str, expected: str, folder: Path | str) -> None:
+    """Refuse a folder that was made from another dataset.
+
+    Raises
+    ------
+    FingerprintError
+        The fingerprints differ.
+    """
+    if found != expected:
+        raise FingerprintError(
+            f"{folder} was made from dataset {found[:12]}, not from {expected[:12]}. "
+            "Use the dataset it was made from, or make it anew (recdistill teach ... --dataset)."
+        )
+
+
+def fingerprint(*parts: bytes | str | memoryview) -> str:
+    """Return the SHA-256 of the parts, each prefixed by its length, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's content, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return ``folder/name`` after checking that it does not leave the folder.
+
+    Raises
+    ------
+    RunError
+        `name` is absolute or climbs out of `folder`.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise RunError(f"the path {name!r} leaves its folder {folder}.")
+    return path

@@ -1,0 +1,91 @@
+"""What a student is, and how it is joined to its item tables."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.types import PAD, Batch, StudentOutput
+
+
+class Student(nn.Module):
+    """History to hidden state.
+
+    Attributes
+    ----------
+    causal
+        Whether position l of the output depends on positions up to l only, so that all positions can be supervised.
+    embedding_size
+        d, the width it reads.
+    hidden_size
+        H, the width it writes.
+    """
+
+    causal: ClassVar[bool] = True
+    embedding_size: int
+    hidden_size: int
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, L, H)`` hidden states for ``(B, L, d)`` item vectors, zero at the pads on the right."""
+        raise NotImplementedError
+
+    def last(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, H)``, the hidden state of the last item of each history."""
+        hidden = self(embedded, lengths)
+        return hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+
+
+class SequenceModel(nn.Module):
+    """A student between an input and an output item table.
+
+    Parameters
+    ----------
+    student
+        History to hidden state.
+    item_encoder
+        Forms the input vectors: called with ``(n,)`` items it returns ``(n, d)``, called with None ``(I, d)``.
+    output_encoder
+        Forms the ``(I, H)`` output vectors. The same object as `item_encoder` means a tied table.
+    bias
+        Whether the output has one learned bias an item.
+    """
+
+    def __init__(self, student: Student, item_encoder: nn.Module, output_encoder: nn.Module, *, bias: bool) -> None:
+        super().__init__()
+        self.student = student
+        self.item_encoder = item_encoder
+        self.output_encoder = output_encoder
+        item_count = int(output_encoder.item_count)  # type: ignore[arg-type]
+        self.item_bias = nn.Parameter(torch.zeros(item_count)) if bias else None
+
+    @property
+    def tied(self) -> bool:
+        """Whether input and output share one table."""
+        return self.item_encoder is self.output_encoder
+
+    def embed(self, history: Tensor) -> Tensor:
+        """Return ``(B, L, d)`` input vectors; pads become zero vectors."""
+        items = history.clamp_min(0).flatten()
+        vectors = self.item_encoder(items).view(*history.shape, -1)
+        return vectors * (history != PAD).unsqueeze(-1)
+
+    def encode(self, history: Tensor, lengths: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Return ``(S, H)`` hidden states at the flat `positions`, or ``(B, H)`` at the last items if None."""
+        embedded = self.embed(history)
+        if positions is None:
+            return self.student.last(embedded, lengths)
+        return self.student(embedded, lengths).flatten(0, 1)[positions]
+
+    def forward(self, batch: Batch) -> StudentOutput:
+        """Answer a batch."""
+        hidden = self.encode(batch.history, batch.lengths, batch.positions)
+        return StudentOutput(hidden, self.output_encoder(None), self.item_bias, self.item_encoder)
+
+    @torch.no_grad()
+    def score(self, history: Tensor) -> Tensor:
+        """Return ``(B, I)`` scores after each history of ``(B, L)``, without gradient."""
+        hidden = self.encode(history, (history != PAD).sum(1))
+        scores = hidden @ self.output_encoder(None).T
+        return scores if self.item_bias is None else scores.add_(self.item_bias)

@@ -1,0 +1,152 @@
+"""What passes between the parts: ids, one batch, what a student answers, what a strategy may ask.
+
+Items are numbered ``0 .. I-1``. `PAD` is the one sign for "nothing here": a history position without an
+item, a list that is shorter than K, a row id that does not exist. Histories run from old to new and are
+padded on the right, so that a causal student never sees a pad before an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PAD: Final = -1
+
+Split = Literal["train", "valid", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class KnowledgeRows:
+    """What the teacher says about the S supervised rows of one batch. Absent fields are None.
+
+    Attributes
+    ----------
+    ranking
+        ``(S, K)`` int64, the teacher's items, best first, `PAD` where the list is shorter.
+    ranking_distance
+        ``(S, K)`` float32, distance of each listed item (smaller is better).
+    target_distance
+        ``(S,)`` float32, distance of the row's true item (eq. 7); NaN where unknown.
+    query_embeddings
+        ``(S, D)`` float32, the teacher's vector of the row.
+    covered
+        ``(S,)`` bool, whether the teacher was asked about the row at all.
+    """
+
+    covered: Tensor
+    ranking: Tensor | None = None
+    ranking_distance: Tensor | None = None
+    target_distance: Tensor | None = None
+    query_embeddings: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B histories and their S supervised positions.
+
+    A window has one supervised position, its last; a user's whole sequence supervises all of its rows in
+    one pass. The supervised positions are kept as a flat list, because a loss or a strategy reads nothing else.
+
+    Attributes
+    ----------
+    history
+        ``(B, L)`` int64, item indices, oldest first, `PAD` on the right.
+    lengths
+        ``(B,)`` int64, number of items in each history.
+    positions
+        ``(S,)`` int64, indices into the flattened ``(B * L)`` grid, or None: the last item of each history.
+    targets
+        ``(S,)`` int64, the item that follows.
+    row_ids
+        ``(S,)`` int64, the dataset's row ids.
+    negatives
+        ``(S, n)`` int64, sampled items that are not the target, or None where the loss needs none.
+    knowledge
+        The teacher's rows, or None where no strategy asks for them.
+    """
+
+    history: Tensor
+    lengths: Tensor
+    positions: Tensor | None
+    targets: Tensor
+    row_ids: Tensor
+    negatives: Tensor | None = None
+    knowledge: KnowledgeRows | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StudentOutput:
+    """What a student answers for S supervised positions. Derived tensors are computed once, on first use.
+
+    Attributes
+    ----------
+    hidden
+        ``(S, H)`` hidden states.
+    item_table
+        ``(I, H)`` output vectors of all items.
+    item_bias
+        ``(I,)`` or None.
+    embed_items
+        Maps ``(n,)`` item indices to the ``(n, d)`` vectors that the student reads as input.
+    """
+
+    hidden: Tensor
+    item_table: Tensor
+    item_bias: Tensor | None
+    embed_items: Callable[[Tensor], Tensor]
+    _memo: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """``(S, I)`` scores of all items. Ask for `scores` where a few items per row are enough."""
+        product = self.hidden @ self.item_table.T  # (S, I)
+        return product if self.item_bias is None else product.add_(self.item_bias)
+
+    def scores(self, items: Tensor) -> Tensor:
+        """Return the ``(S, n)`` scores of the ``(S, n)`` items; a `PAD` item gets the score of item 0."""
+        index = items.clamp_min(0)
+        if "logits" in self.__dict__:
+            return self.logits.gather(1, index)
+        vectors = self.item_table[index]  # (S, n, H)
+        product = (vectors @ self.hidden.unsqueeze(-1)).squeeze(-1)  # (S, n)
+        return product if self.item_bias is None else product + self.item_bias[index]
+
+    def shared(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor that another part already computed under `key`, or compute it now."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a loss or a strategy may know before the first batch.
+
+    Attributes
+    ----------
+    item_count
+        I, the number of items.
+    embedding_size
+        d, the width of the student's item vectors.
+    hidden_size
+        H, the width of its hidden states.
+    popularity
+        ``(I,)`` float32, how often each item is a training target.
+    item_embeddings
+        ``(I, D)`` float32, the teacher's item vectors, or None.
+    scales
+        Medians over the training rows: ``target_distance``, ``ranking_distance``; empty without knowledge.
+    """
+
+    item_count: int
+    embedding_size: int
+    hidden_size: int
+    popularity: Tensor
+    item_embeddings: Tensor | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
