@@ -22,7 +22,8 @@ Ints = npt.NDArray[np.int64]
 #: Rows that only a student which supervises all positions learns from: the first events of a user, which
 #: the BIGRec windowing rule skips. They lie before the end of the training period like every train row.
 PREFIX = "prefix"
-_SPLIT_NAMES: tuple[str, ...] = (*SPLITS, PREFIX)
+#: Names of the codes in `SequenceDataset.row_splits`.
+SPLIT_NAMES: tuple[str, ...] = (*SPLITS, PREFIX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +89,13 @@ class SequenceDataset:
     def fingerprint(self) -> str:
         """SHA-256 over items, events and rows: two datasets with the same one ask the same questions."""
         arrays = (self.events, self.offsets, self.row_ids, self.row_events, self.row_splits)
-        return fingerprint("\n".join(self.catalogue.raw_ids), *(memoryview(a).cast("B") for a in arrays))
+        return fingerprint("\n".join(self.catalogue.raw_ids), *(np.ascontiguousarray(a).tobytes() for a in arrays))
 
     def rows(self, split: Split, *, prefixes: bool = False) -> Ints:
         """Return the positions (not ids) of a split's rows, ascending; `prefixes` adds those of ``prefix``."""
-        chosen = self.row_splits == _SPLIT_NAMES.index(split)
+        chosen = self.row_splits == SPLIT_NAMES.index(split)
         if prefixes:
-            chosen |= self.row_splits == _SPLIT_NAMES.index(PREFIX)
+            chosen |= self.row_splits == SPLIT_NAMES.index(PREFIX)
         return np.flatnonzero(chosen)
 
     def positions_of(self, row_ids: npt.ArrayLike) -> Ints:
@@ -107,7 +108,8 @@ class SequenceDataset:
         """
         wanted = np.asarray(row_ids, dtype=np.int64)
         found = np.searchsorted(self.row_ids, wanted)
-        missing = (found >= len(self.row_ids)) | (self.row_ids[np.minimum(found, len(self.row_ids) - 1)] != wanted)
+        known = np.append(self.row_ids, PAD)  # searchsorted answers R for ids beyond the last
+        missing = (known[found] != wanted) | (wanted < 0)
         if bool(missing.any()):
             raise DataError(f"row id {wanted[missing][0]} is not in dataset {self.name!r}.")
         return found
@@ -169,7 +171,7 @@ class SequenceDataset:
             pl.DataFrame(
                 {
                     "row_id": self.row_ids,
-                    "split": np.array(_SPLIT_NAMES)[self.row_splits],
+                    "split": np.array(SPLIT_NAMES)[self.row_splits],
                     "sequence": self.row_sequences,
                     "position": self.row_events - self.offsets[self.row_sequences],
                     "target": self.events[self.row_events],
@@ -195,7 +197,7 @@ class SequenceDataset:
         counts = np.bincount(events["sequence"].to_numpy())
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         sequences = rows["sequence"].to_numpy()
-        codes = rows["split"].replace_strict(list(_SPLIT_NAMES), range(len(_SPLIT_NAMES)), return_dtype=pl.Int8)
+        codes = rows["split"].replace_strict(list(SPLIT_NAMES), range(len(SPLIT_NAMES)), return_dtype=pl.Int8)
         dataset = cls(
             catalogue=Catalogue(pl.read_parquet(folder / "items.parquet")),
             events=events["item"].to_numpy().copy(),

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from recdistill.errors import ConfigError
 from recdistill.types import Batch, StudentOutput, Task
 
 
@@ -26,3 +27,19 @@ class Loss(nn.Module):
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss, mean over the S rows."""
         raise NotImplementedError
+
+
+def sampled_negatives(batch: Batch) -> Tensor:
+    """Return the batch's ``(S, n)`` negatives.
+
+    Raises
+    ------
+    ConfigError
+        The batch has none.
+    """
+    if batch.negatives is None:
+        raise ConfigError(
+            "the loss needs sampled negatives, and the batch has none. Allowed: one or more a row. "
+            "Set train.negatives=1, or choose loss.name=ce, which needs none."
+        )
+    return batch.negatives

@@ -1,0 +1,43 @@
+"""``recdistill compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders and knowledge folders (teachers).")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="Dataset folder; else the first run's own.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    filter_seen: Annotated[
+        bool | None,
+        typer.Option("--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Compare with this one; else the first student without a teacher.", show_default=False)
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Popularity, transitions and graph + text in the table.")] = True,
+    slices: Annotated[bool, typer.Option(help="Head and tail, history length, hop distance.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write Markdown, JSON and a picture here.", show_default=False)] = None,
+) -> None:
+    """Put runs, teachers and free baselines into one table, with paired tests against a reference."""
+    from recdistill.cli.results import open_dataset, print_report, protocol
+    from recdistill.experiments.report import baseline_results, choose_reference, compare_results, oracle_results
+    from recdistill.experiments.results import evaluate_path
+
+    data, data_folder = open_dataset(folders, dataset)
+    chosen, filtered = protocol(data, split, filter_seen)
+    results = [evaluate_path(folder, data, chosen, filter_seen=filtered) for folder in folders]
+    if baselines:
+        results += baseline_results(data, data_folder, chosen, filter_seen=filtered)
+    results += oracle_results(data, data_folder, chosen, filter_seen=filtered)
+    report = compare_results(results, data, reference=choose_reference(results, reference), slices=slices)
+    print_report(report)
+    if out is not None:
+        report.save(out)
+        print(f"written: {out}")

@@ -1,0 +1,65 @@
+"""``recdistill demo``: the whole way on a simulated shop, in minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each student.")] = 3,
+    users: Annotated[int, typer.Option(min=50, help="Users of the simulated shop.")] = 3000,
+    items: Annotated[int, typer.Option(min=50, help="Its items.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 40,
+) -> None:
+    """Simulate a shop, teach a teacher, distil students with and without it, and compare them all.
+
+    The data are simulated: what the table shows is that the pipeline works, not how well it works in a real shop.
+    A demo that was stopped goes on when the command is given again.
+    """
+    from rich.console import Console
+
+    from recdistill.cli import compare as verb_compare
+    from recdistill.cli import distill as verb_distill
+    from recdistill.runs import MANIFEST
+
+    say = Console(highlight=False).print
+    data, knowledge = out / "data", out / "knowledge"
+    if not (data / MANIFEST).is_file():
+        say(f"[bold]1. A simulated shop[/bold]: {users} users, {items} items")
+        _simulate(data, users, items)
+    if not (knowledge / MANIFEST).is_file():
+        say("[bold]2. A teacher[/bold] that reads titles and transitions")
+        _teach(data, knowledge)
+    say("[bold]3. Students[/bold], without the teacher and taught by it")
+    runs = []
+    for variant in ("paper", "modern"):
+        for strategy in ("none", "dllm2rec-corrected"):
+            runs.append(out / f"sasrec-{variant}-{strategy}")
+            verb_distill.distill(
+                arguments=[f"train.epochs={epochs}", "train.patience=5", f"label=SASRec {variant} + {strategy}"],
+                out=runs[-1], dataset=data, knowledge=None if strategy == "none" else knowledge, student="sasrec",
+                variant=variant, loss=None, strategy=strategy, seed=0, seeds=seeds, overwrite=False, dry_run=False,
+            )
+    say("[bold]4. The comparison[/bold], on test rows that nothing was chosen on")
+    verb_compare.compare(
+        folders=[*runs, knowledge], dataset=data, split="test", filter_seen=None, reference=None, baselines=True,
+        slices=True, out=out / "report",
+    )
+    say(f"[bold]5. A recommendation[/bold]: recdistill recommend {runs[-1]} --history TITLE ...")
+    say(f"the picture: {out / 'report' / 'comparison.png'}")
+
+
+def _simulate(folder: Path, users: int, items: int) -> None:
+    from recdistill.cli.simulate import simulated
+
+    simulated(out=folder, users=users, items=items)
+
+
+def _teach(data: Path, knowledge: Path) -> None:
+    from recdistill.cli.teach import graph
+
+    graph(dataset=data, out=knowledge)

@@ -1,0 +1,84 @@
+"""``recdistill distill``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from recdistill.config import RunConfig
+
+
+def distill(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE ...]", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default=False)] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Dataset folder.", show_default=False)] = None,
+    knowledge: Annotated[Path | None, typer.Option(help="Knowledge folder of a teacher.", show_default=False)] = None,
+    student: Annotated[str | None, typer.Option(help="gru4rec, sasrec or caser.", show_default=False)] = None,
+    variant: Annotated[str | None, typer.Option(help="modern (default) or paper.", show_default=False)] = None,
+    loss: Annotated[str | None, typer.Option(help="bce, ce, bpr, gbce or dros.", show_default=False)] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="A recipe (none, dllm2rec, ...) or strategies: rd+hint.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run, or of the first of several.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds; each gets a folder seed-N/.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved config and stop.")] = False,
+) -> None:
+    """Train a student, with a teacher's knowledge or without, and keep the best epoch on validation.
+
+    A run that was stopped goes on when the same command is given again. Every key of the config can be set as
+    KEY=VALUE, an option of a part by the part's name: train.epochs=50 importance.gamma_confidence=0.
+    """
+    import yaml
+
+    from recdistill.config import resolve
+    from recdistill.errors import ConfigError
+
+    words = list(arguments or [])
+    file = Path(words.pop(0)) if words and words[0].endswith((".yaml", ".yml")) else None
+    flags: dict[str, Any] = {"dataset": str(dataset) if dataset else None, "knowledge": str(knowledge) if knowledge else None}
+    flags["student"] = {"name": student, "variant": variant}
+    flags["loss"] = {"name": loss}
+    config = resolve(_given(flags), strategy=strategy, file=file, words=words)
+    if dry_run:
+        print(yaml.safe_dump(config.model_dump(), sort_keys=False), end="")
+        return
+    if out is None:
+        raise ConfigError("--out is missing. Name the run folder to write: --out r/.")
+    folders = [out] if seeds == 1 else [out / f"seed-{seed + k}" for k in range(seeds)]
+    for number, folder in enumerate(folders):
+        _run(config.model_copy(update={"seed": seed + number if seeds > 1 or seed else config.seed}), folder, overwrite)
+    print(f"next: recdistill evaluate {out}")
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Drop what the user did not say."""
+    nested = {k: _given(v) if isinstance(v, dict) else v for k, v in flags.items()}
+    return {k: v for k, v in nested.items() if v is not None and v != {}}
+
+
+def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
+    import shutil
+
+    from recdistill.cli.progress import TrainingProgress
+    from recdistill.config import describe, read_config, run, write_config
+    from recdistill.errors import RunError
+    from recdistill.runs import MANIFEST
+
+    if folder.exists() and overwrite:
+        if any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+            raise RunError(f"{folder} was not written by recdistill distill: it is not replaced.")
+        shutil.rmtree(folder)
+    if (folder / "config.yaml").is_file() and read_config(folder / "config.yaml") != config:
+        raise RunError(f"{folder} holds a run with another config. Choose another --out, or pass --overwrite.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file() | (folder / MANIFEST).is_file():
+        raise RunError(f"{folder} is not empty and no run folder. Choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
+        write_config(config, folder / "config.yaml")
+        run(config, folder, reporter=progress)

@@ -1,0 +1,54 @@
+"""``recdistill``: one verb a stage. Nothing heavy is imported until a verb runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from recdistill.cli import compare, data, demo, distill, doctor, evaluate, knowledge, recommend, simulate, teach
+from recdistill.errors import RecdistillError
+
+app = typer.Typer(
+    name="recdistill",
+    help="Distil language-model recommenders into fast sequential students, and measure what was gained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data.app.command("simulated")(simulate.simulated)
+app.add_typer(data.app, name="data")
+app.add_typer(teach.app, name="teach")
+app.add_typer(knowledge.app, name="knowledge")
+app.command("distill")(distill.distill)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("recommend")(recommend.recommend)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def version(context: typer.Context, version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    """Distil language-model recommenders into fast sequential students, and measure what was gained."""
+    if version:
+        from recdistill import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one clear message and exit code 1."""
+    try:
+        app()
+    except RecdistillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,58 @@
+"""What the verbs that read results share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recdistill.data import SequenceDataset
+    from recdistill.evaluate import Report
+    from recdistill.types import Split
+
+
+def open_dataset(folders: Sequence[Path], dataset: Path | None) -> tuple[SequenceDataset, Path]:
+    """Return the dataset given, or the one that the first run among the folders was trained on, and its folder.
+
+    Raises
+    ------
+    ConfigError
+        None is given, and there is no run that names one.
+    """
+    from recdistill.config import read_config
+    from recdistill.data import SequenceDataset
+    from recdistill.errors import ConfigError
+
+    if dataset is None:
+        configs = [path for folder in folders for path in (folder / "config.yaml", *folder.glob("seed-*/config.yaml"))]
+        found = next((path for path in configs if path.is_file()), None)
+        if found is None:
+            raise ConfigError(f"none of {', '.join(map(str, folders))} is a run folder. Pass --dataset d/.")
+        dataset = Path(read_config(found).dataset)
+    return SequenceDataset.load(dataset), dataset
+
+
+def protocol(dataset: SequenceDataset, split: str, filter_seen: bool | None) -> tuple[Split, bool]:
+    """Return the checked split and whether seen items are left out; None: as is usual for the dataset's split.
+
+    Raises
+    ------
+    ConfigError
+        The split is neither test nor valid.
+    """
+    from recdistill.config import default_filter_seen
+    from recdistill.errors import unknown_name
+
+    if split not in ("test", "valid"):
+        raise unknown_name("split", split, ["test", "valid"])
+    chosen: Split = "test" if split == "test" else "valid"
+    return chosen, default_filter_seen(dataset) if filter_seen is None else filter_seen
+
+
+def print_report(report: Report) -> None:
+    """Print a report's tables."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(report.to_rich())

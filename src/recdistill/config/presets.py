@@ -1,0 +1,26 @@
+"""Defaults of the two variants of a student.
+
+``paper`` is the student of DLLM2Rec's experiments (section 4.1.4 and its code): an untied head with a bias, only
+the last position supervised, binary cross-entropy with one negative. ``modern`` is what is known to work better
+without any teacher: a tied table, every position supervised, the full softmax. A gain over the first proves
+little; show both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "student": {"embedding_size": 64, "length": 10, "tied": False, "options": {"dropout": 0.1}},
+        "loss": {"name": "bce"},
+        "item_encoder": {"inject": "input"},
+        "train": {"batch_size": 256, "learning_rate": 1e-3, "supervision": "last", "negatives": 1, "patience": 10},
+    },
+    "modern": {
+        "student": {"embedding_size": 64, "length": 50, "tied": True, "options": {"dropout": 0.3}},
+        "loss": {"name": "ce"},
+        "item_encoder": {"inject": "both"},
+        "train": {"batch_size": 128, "learning_rate": 1e-3, "supervision": "all", "optimizer": "adamw", "patience": 10},
+    },
+}

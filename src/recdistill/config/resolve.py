@@ -1,0 +1,90 @@
+"""From what a user says to a full config: preset, recipe, file, flags, ``key=value`` words, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recdistill.config.overrides import apply_overrides, merge, read_yaml, validate
+from recdistill.config.presets import PRESETS
+from recdistill.config.schema import RunConfig
+from recdistill.errors import unknown_name
+from recdistill.recipes import RECIPES, recipe
+from recdistill.runs import atomic_file
+from recdistill.strategies import STRATEGIES
+
+
+def resolve(flags: Mapping[str, Any], *, strategy: str | None, file: Path | None, words: Sequence[str]) -> RunConfig:
+    """Return the checked config of a run.
+
+    Parameters
+    ----------
+    flags
+        Values of the command line's flags that were given, in the config's shape.
+    strategy
+        A recipe (``dllm2rec``, ``none``) or strategies joined by ``+`` (``rd+hint``).
+    file
+        A YAML file, or None.
+    words
+        ``key=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        A name, key or value that is not allowed.
+    """
+    said = merge(read_yaml(file) if file else {}, flags)
+    variant = said.get("student", {}).get("variant", "modern")
+    if variant not in PRESETS:
+        raise unknown_name("variant", str(variant), PRESETS)
+    base = merge(PRESETS[variant], strategy_section(strategy)) if strategy else PRESETS[variant]
+    return validate(apply_overrides(merge(base, said), words))
+
+
+def strategy_section(name: str) -> dict[str, Any]:
+    """Return the part of a config that a recipe, or strategies joined by ``+``, stand for.
+
+    Raises
+    ------
+    ConfigError
+        The name is neither a recipe nor a strategy.
+    """
+    if name in RECIPES:
+        chosen = recipe(name)
+        section: dict[str, Any] = {
+            "strategies": [{"weight": w, "name": n, "options": dict(o)} for w, n, o in chosen.strategies],
+        }
+        if chosen.item_encoder is not None:
+            section["item_encoder"] = {"name": chosen.item_encoder[0], "options": dict(chosen.item_encoder[1])}
+        return section
+    strategies = []
+    for part in name.split("+"):
+        if part not in STRATEGIES:
+            raise unknown_name("strategy", part, [*STRATEGIES, *RECIPES])
+        strategies.append({"name": part})
+    return {"strategies": strategies}
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as YAML, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a resolved config."""
+    return validate(read_yaml(path))
+
+
+def describe(config: RunConfig) -> str:
+    """Return a run's name in tables: its label, or e.g. ``SASRec (paper, bce) + dllm2rec``."""
+    if config.label:
+        return config.label
+    parts = [s.name for s in config.strategies]
+    if config.item_encoder.name != "ids":
+        parts.append(config.item_encoder.name)
+    student = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
+    return " + ".join([student, *parts])

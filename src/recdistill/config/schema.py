@@ -1,0 +1,83 @@
+"""What a run can be told. Every key is here; an unknown one is refused with a suggestion."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Options = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """A section that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StudentConfig(Strict):
+    """The student: its name, its variant and its constructor's options."""
+
+    name: str = "sasrec"
+    variant: Literal["paper", "modern"] = "modern"
+    embedding_size: int = Field(64, ge=1, description="d, width of the item vectors")
+    length: int = Field(50, ge=1, description="L, longest history it reads")
+    tied: bool = Field(True, description="one item table for input and output, or an own output table with a bias")
+    options: Options = Field(default_factory=dict)
+
+
+class PartConfig(Strict):
+    """A loss: its name and its constructor's options."""
+
+    name: str
+    options: Options = Field(default_factory=dict)
+
+
+class StrategyConfig(PartConfig):
+    """A strategy and its weight λ in the total loss (eq. 11)."""
+
+    weight: float = Field(0.5, ge=0)
+
+
+class EncoderConfig(PartConfig):
+    """How item vectors are formed, and on which side of the student."""
+
+    name: str = "ids"
+    inject: Literal["input", "output", "both"] = "both"
+
+
+class TrainConfig(Strict):
+    """How to train; see `recdistill.train.TrainOptions` and `BatchLoader`."""
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    warmup_steps: int = Field(0, ge=0)
+    patience: int = Field(10, ge=1)
+    evaluate_every: int = Field(1, ge=1)
+    metric: str = Field("ndcg@20", pattern=r"^(hr|ndcg|mrr)@(1|10|20)$")
+    gradient_clip: float = Field(0.0, ge=0)
+    precision: Literal["float32", "bf16"] = "float32"
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    supervision: Literal["last", "all"] = "last"
+    negatives: int = Field(1, ge=1)
+    coverage: Literal["error", "skip", "mask"] = "error"
+
+
+class RunConfig(Strict):
+    """One run of ``recdistill distill``."""
+
+    dataset: str
+    knowledge: str | None = None
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    loss: PartConfig = Field(default_factory=lambda: PartConfig(name="ce"))
+    strategies: list[StrategyConfig] = Field(default_factory=list)
+    item_encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    filter_seen: bool | None = Field(
+        None, description="leave items of the history out of the ranking; None: as is usual for the dataset's split"
+    )
+    seed: int = Field(0, ge=0)
+    label: str | None = Field(None, description="name of the run in tables")

@@ -1,0 +1,263 @@
+"""The authors' window files: ``seq, len_seq, next``, one next-item question a line, already split.
+
+The item index is the official id, so the files of the authors' teacher fit without any conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recdistill.data.catalogue import Catalogue
+from recdistill.data.files import read_table, sources_of
+from recdistill.data.sequences import SPLIT_NAMES, SequenceDataset
+from recdistill.errors import DataError
+from recdistill.types import SPLITS
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """One file: ``(W, L)`` padded histories, ``(W,)`` lengths, targets and users (None where not told)."""
+
+    history: Ints
+    lengths: Ints
+    targets: Ints
+    users: Ints | None
+
+
+def read_windows(
+    train: Path | str,
+    valid: Path | str,
+    test: Path | str,
+    *,
+    items: Path | str | None = None,
+    more_items: Path | str | None = None,
+    item_count: int | None = None,
+    min_support: float = 0.8,
+    user_column: str | None = None,
+    name: str = "dllm2rec-windows",
+    provenance: Mapping[str, Any] | None = None,
+) -> SequenceDataset:
+    """Read the three window files into a dataset.
+
+    Where the train file names the user of each window, his windows that follow one another (each the one
+    before, moved on by one item) are joined into one sequence, so that no event occurs twice, and the items
+    before his first target become prefix rows. All other windows are sequences of their own.
+
+    Row ids: train, valid, test, each in the order of its file, then the prefix rows.
+
+    Parameters
+    ----------
+    train, valid, test
+        csv files with the columns ``seq`` (a list in brackets, padded with the number of items), ``len_seq``,
+        ``next``.
+    items
+        Table of titles: an id column (``item_id`` or one that ends in ``_id``), ``title``, optionally
+        ``support`` in 0..1: rows below `min_support` give no title.
+    more_items
+        Another such table for ids that `items` does not name, e.g. items that occur in training only.
+    item_count
+        I; by default the padding id, and without any padding the greatest id + 1.
+    min_support
+        See `items`.
+    user_column
+        The train file's column of users; by default the one whose name begins with ``user``, if any.
+    name
+        Of the dataset.
+    provenance
+        Added to the manifest.
+
+    Raises
+    ------
+    DataError
+        A file is absent or malformed, or an id is out of range.
+    """
+    paths = dict(zip(SPLITS, map(Path, (train, valid, test)), strict=True))
+    parts = {split: _read(path, user_column if split == "train" else None) for split, path in paths.items()}
+    count = item_count or _item_count(parts.values())
+    parts = {split: _checked(part, count, paths[split].name) for split, part in parts.items()}
+    sequences, prefixes = zip(*(_stitch(part) for part in parts.values()), strict=True)
+    tables = [Path(table) if table is not None else None for table in (items, more_items)]
+    counts = {
+        "items": count,
+        "windows": {split: len(part.targets) for split, part in parts.items()},
+        "train_sequences": len(sequences[0].sizes),
+        "users": None if parts["train"].users is None else len(np.unique(parts["train"].users)),
+    }
+    return _joined(
+        _titles(tables, count, min_support),
+        list(sequences),
+        prefixes[0],
+        {
+            "name": name,
+            "source": {"format": "dllm2rec-windows", "files": sources_of([*paths.values(), *tables])},
+            "split": {"kind": "official-windows", "min_support": min_support},
+            "counts": counts,
+            **(provenance or {}),
+        },
+    )
+
+
+def _read(path: Path, user_column: str | None) -> Windows:
+    """Read one file; the list column is parsed as JSON."""
+    table = read_table(path)
+    missing = [column for column in ("seq", "len_seq", "next") if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Needed: seq, len_seq, next."
+        )
+    try:
+        lists = table["seq"].str.json_decode(pl.List(pl.Int64))
+        numbers = table.select(pl.col("len_seq", "next").cast(pl.Float64).cast(pl.Int64))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path.name} holds a row that is no window ({reason}). Allowed: seq a list of whole numbers such as "
+            '"[3, 7, 9]", len_seq and next whole numbers. Mend the file.'
+        ) from None
+    sizes = lists.list.len()
+    if lists.null_count() or numbers.null_count().sum_horizontal()[0] or sizes.n_unique() > 1:
+        raise DataError(f"{path.name}: every seq needs the same length, and no field may be empty. Pad with the item count.")
+    users = None
+    column = user_column or next((c for c in table.columns if c.startswith("user")), None)
+    if column is not None:
+        if column not in table.columns:
+            raise DataError(f"{path.name} has no column {column!r}. Allowed: {', '.join(table.columns)}.")
+        users = table[column].rank("dense").cast(pl.Int64).to_numpy()
+    width = int(sizes[0]) if table.height else 0
+    history = lists.explode().to_numpy().reshape(table.height, width)
+    return Windows(history, numbers["len_seq"].to_numpy(), numbers["next"].to_numpy(), users)
+
+
+def _item_count(parts: Any) -> int:
+    """Return the padding id, which the authors set to the number of items; else the greatest id + 1."""
+    padding = [part.history[np.arange(part.history.shape[1]) >= part.lengths[:, None]] for part in parts]
+    pads = np.unique(np.concatenate(padding))
+    if len(pads) > 1:
+        raise DataError(
+            f"the padded places hold {len(pads)} values (e.g. {pads[0]}, {pads[1]}). Allowed: one, the number of "
+            "items. Check len_seq, or state --n-items."
+        )
+    if len(pads):
+        return int(pads[0])
+    return int(max(max(part.history.max(initial=-1), part.targets.max(initial=-1)) for part in parts)) + 1
+
+
+def _checked(part: Windows, item_count: int, origin: str) -> Windows:
+    """Check lengths and ids of a file."""
+    width = part.history.shape[1]
+    inside = np.arange(width) < part.lengths[:, None]  # (W, L)
+    bad_length = (part.lengths < 1) | (part.lengths > width)
+    bad_item = (inside & ((part.history < 0) | (part.history >= item_count))).any(axis=1)
+    bad_target = (part.targets < 0) | (part.targets >= item_count)
+    for bad, what in ((bad_length, "len_seq"), (bad_item, "an item of seq"), (bad_target, "next")):
+        if bad.any():
+            line = int(np.flatnonzero(bad)[0]) + 2
+            allowed = f"1..{width}" if what == "len_seq" else f"0..{item_count - 1}"
+            raise DataError(f"{origin}, line {line}: {what} is out of range. Allowed: {allowed}. Mend or remove the row.")
+    return part
+
+
+@dataclass(frozen=True, eq=False)
+class _Stitched:
+    """Sequences of one split: ``(E,)`` events, ``(U,)`` sizes, ``(W,)`` target event and sequence of each row."""
+
+    events: Ints
+    sizes: Ints
+    row_events: Ints
+    row_sequences: Ints
+
+
+def _stitch(part: Windows) -> tuple[_Stitched, Ints]:
+    """Join windows that follow one another; return them with the events that are prefix targets."""
+    order = np.arange(len(part.targets))
+    if part.users is not None:
+        order = np.argsort(part.users, kind="stable")
+    history, lengths, targets = part.history[order], part.lengths[order], part.targets[order]
+    starts = np.ones(len(order), dtype=bool)
+    if part.users is not None and len(order):
+        users = part.users[order]
+        starts[1:] = (users[1:] != users[:-1]) | ~_follows(history, lengths, targets)
+    chain = np.cumsum(starts) - 1
+    heads = np.flatnonzero(starts)
+    sizes = lengths[heads] + np.bincount(chain, minlength=len(heads))
+    offsets = np.cumsum(sizes) - sizes
+    row_events = offsets[chain] + lengths[heads][chain] + np.arange(len(order)) - heads[chain]
+    events = np.empty(int(sizes.sum()), dtype=np.int64)
+    events[row_events] = targets
+    inside = np.arange(history.shape[1]) < lengths[heads][:, None]  # (U, L)
+    places = offsets[:, None] + np.arange(history.shape[1])
+    events[places[inside]] = history[heads][inside]
+    first_of_user = np.zeros(len(heads), dtype=bool)
+    if part.users is not None:
+        first_of_user[np.unique(part.users[order][heads], return_index=True)[1]] = True
+    prefix = inside & first_of_user[:, None]
+    prefix[:, :1] = False  # nothing comes before the first event
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return _Stitched(events, sizes, row_events[back], chain[back]), places[prefix]
+
+
+def _follows(history: Ints, lengths: Ints, targets: Ints) -> npt.NDArray[np.bool_]:
+    """Return ``(W - 1,)``: whether window k + 1 is window k moved on by its target."""
+    width = history.shape[1]
+    places = np.arange(width)
+    full = (lengths[:-1] == width)[:, None]
+    # the history that should come next: the target appended, and the oldest item dropped if there is no room
+    longer = np.concatenate([history[:-1], targets[:-1, None]], axis=1)  # (W - 1, L + 1)
+    np.put_along_axis(longer, lengths[:-1, None], targets[:-1, None], axis=1)
+    expected = np.where(full, longer[:, 1:], longer[:, :-1])
+    size = np.minimum(lengths[:-1] + 1, width)
+    same = (history[1:] == expected) | (places >= size[:, None])
+    return same.all(axis=1) & (lengths[1:] == size)
+
+
+def _joined(
+    catalogue: Catalogue, parts: list[_Stitched], prefixes: Ints, provenance: dict[str, Any]
+) -> SequenceDataset:
+    """Lay the splits one after the other, the prefix rows last."""
+    event_base = np.cumsum([0, *(len(part.events) for part in parts)])
+    sequence_base = np.cumsum([0, *(len(part.sizes) for part in parts)])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64)
+    row_events = [part.row_events + base for part, base in zip(parts, event_base, strict=False)]
+    row_sequences = [part.row_sequences + base for part, base in zip(parts, sequence_base, strict=False)]
+    row_sequences.append(np.searchsorted(offsets, prefixes, side="right") - 1)
+    sizes = [*(len(part.row_events) for part in parts), len(prefixes)]
+    provenance["counts"]["rows"] = dict(zip(SPLIT_NAMES, sizes, strict=True))
+    return SequenceDataset(
+        catalogue=catalogue,
+        events=np.concatenate([part.events for part in parts]),
+        offsets=offsets,
+        row_ids=np.arange(sum(sizes)),
+        row_events=np.concatenate([*row_events, prefixes]),
+        row_sequences=np.concatenate(row_sequences),
+        row_splits=np.repeat(np.arange(len(SPLIT_NAMES), dtype=np.int8), sizes),
+        provenance=provenance,
+    )
+
+
+def _titles(paths: list[Path | None], item_count: int, min_support: float) -> Catalogue:
+    """Return items 0..I-1 in the order of their numbers, with the titles that the tables give."""
+    tables = [_title_table(path, min_support) for path in paths if path is not None]
+    known = pl.concat(tables, how="diagonal") if tables else None
+    return Catalogue.from_items(known, pl.Series("item_id", np.arange(item_count)))
+
+
+def _title_table(path: Path, min_support: float) -> pl.DataFrame:
+    table = read_table(path, quoted=".tsv" not in path.name)
+    column = next((name for name in table.columns if name == "item_id" or name.endswith("_id")), None)
+    if column is None or "title" not in table.columns:
+        raise DataError(f"{path.name} has the columns {', '.join(table.columns)}. Needed: item_id and title.")
+    table = table.rename({column: "item_id"})
+    if "support" in table.columns:
+        table = table.filter(pl.col("support").cast(pl.Float64) >= min_support)
+    dropped = ("support", "window_occurrences", "id_is_official")
+    return table.select(name for name in table.columns if name not in dropped)

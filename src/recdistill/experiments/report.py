@@ -1,0 +1,67 @@
+"""Results of many models as one report: free baselines, the oracle of a simulated shop, slices, paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recdistill.data import SequenceDataset
+from recdistill.errors import unknown_name
+from recdistill.evaluate import Evaluation, Report, comparison_report, slice_masks
+from recdistill.experiments.results import Result
+from recdistill.teachers import evaluate_baselines
+from recdistill.types import Split
+
+
+def baseline_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
+    """Return the free baselines, tuned on validation; their ranks are kept under the dataset folder."""
+    found = evaluate_baselines(dataset, split, filter_seen=filter_seen, cache=folder / "baselines")
+    return [Result(name, "baseline", [evaluation]) for name, evaluation in found.items()]
+
+
+def oracle_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
+    """Return the oracle of a simulated shop, which knows the true distribution; empty for real data."""
+    path = folder / "oracle.parquet"
+    if filter_seen or not path.is_file():
+        return []
+    ranks = pl.read_parquet(path)
+    rows = dataset.row_ids[dataset.rows(split)]
+    ranks = pl.DataFrame({"row_id": rows}).join(ranks, on="row_id", how="left", maintain_order="left")
+    if ranks["rank"].null_count():
+        return []
+    values = ranks["rank"].to_numpy().astype(np.int64)
+    evaluation = Evaluation("oracle", split, rows, values, dataset.item_count, filter_seen)
+    return [Result("oracle (knows the simulator)", "oracle", [evaluation])]
+
+
+def choose_reference(results: Sequence[Result], name: str | None) -> str:
+    """Return the line that the others are compared with: the one named, or the first student without a teacher.
+
+    Raises
+    ------
+    ConfigError
+        No line has this name.
+    """
+    names = [result.name for result in results]
+    if name is not None:
+        if name not in names:
+            raise unknown_name("reference", name, names)
+        return name
+    return next((result.name for result in results if result.kind == "student"), names[0])
+
+
+def compare_results(
+    results: Sequence[Result], dataset: SequenceDataset, *, reference: str, slices: bool = True
+) -> Report:
+    """Return one report over the results of one split."""
+    groups, kinds = {}, {}
+    for result in results:
+        name, number = result.name, 2
+        while name in groups:
+            name, number = f"{result.name} #{number}", number + 1
+        groups[name], kinds[name] = result.evaluations, result.kind
+    masks = slice_masks(dataset, dataset.positions_of(results[0].evaluations[0].row_ids)) if slices else None
+    return comparison_report(groups, reference=reference, dataset_name=dataset.name, slices=masks, kinds=kinds)

@@ -1,0 +1,112 @@
+"""Results on disk: the evaluation of a run (of one seed or several) or of a teacher's knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from recdistill.config import describe, read_config
+from recdistill.data import SequenceDataset
+from recdistill.errors import KnowledgeError, RunError
+from recdistill.evaluate import Evaluation
+from recdistill.export import Recommender
+from recdistill.knowledge import load_knowledge
+from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
+from recdistill.types import Split
+
+Kind = Literal["baseline", "teacher", "student", "distilled", "oracle"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of a comparison: its name, what it is, and its evaluations, one a seed."""
+
+    name: str
+    kind: Kind
+    evaluations: Sequence[Evaluation]
+
+
+def seed_folders(run: Path) -> list[Path]:
+    """Return the run folders of a run: its ``seed-*`` folders, or itself.
+
+    Raises
+    ------
+    RunError
+        It is no run folder.
+    """
+    seeds = sorted(run.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]))
+    folders = seeds or [run]
+    for folder in folders:
+        if not (folder / "config.yaml").is_file():
+            raise RunError(f"{run} is no run folder (no config.yaml). Make one with recdistill distill --out {run}.")
+        if not (folder / "best" / MANIFEST).is_file():
+            raise RunError(f"{folder} has no trained student yet. Run the same recdistill distill command again.")
+    return folders
+
+
+def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> Result:
+    """Evaluate a run on a split, or read what an earlier call left for the same student."""
+    folders = seed_folders(run)
+    config = read_config(folders[0] / "config.yaml")
+    plain = not config.strategies and config.item_encoder.name == "ids"
+    evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
+    return Result(describe(config), "student" if plain else "distilled", evaluations)
+
+
+def _evaluate_folder(folder: Path, dataset: SequenceDataset, split: Split, filter_seen: bool) -> Evaluation:
+    config = read_config(folder / "config.yaml")
+    cache = folder / "evaluation" / f"{split}-{'filtered' if filter_seen else 'kept'}"
+    model = file_checksum(folder / "best" / "model.safetensors")
+    if (cache / "model.json").is_file() and read_json(cache / "model.json") == model:
+        return Evaluation.load(cache)
+    name = describe(config)
+    evaluation = Recommender.load(folder).evaluate(dataset, split, filter_seen=filter_seen, name=name)
+    evaluation = replace(evaluation, seed=config.seed)
+    evaluation.save(cache)
+    write_json(cache / "model.json", model)
+    return evaluation
+
+
+def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> Result:
+    """Return the evaluation of a teacher from the target ranks in its knowledge.
+
+    Raises
+    ------
+    KnowledgeError
+        The knowledge has no target ranks for every row of the split.
+    """
+    knowledge = load_knowledge(folder, dataset)
+    ranks = knowledge.target_rank_unseen if filter_seen else knowledge.target_rank
+    row_ids = dataset.row_ids[dataset.rows(split)]
+    place = np.searchsorted(knowledge.row_ids, row_ids)
+    found = knowledge.row_ids[np.minimum(place, len(knowledge.row_ids) - 1)] == row_ids
+    if ranks is None or not found.all():
+        raise KnowledgeError(
+            f"{folder} has no target ranks for {int((~found).sum()) or len(row_ids)} of {len(row_ids)} {split} rows, "
+            "so the teacher cannot be compared. Make it with: recdistill teach ... --splits train,valid,test."
+        )
+    name = str(knowledge.manifest.get("teacher", folder.name))
+    chosen = np.asarray(ranks)[place].astype(np.int64)
+    return Result(
+        f"{name} (teacher)",
+        "teacher",
+        [Evaluation(name, split, row_ids, chosen, dataset.item_count, filter_seen)],
+    )
+
+
+def evaluate_path(path: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> Result:
+    """Evaluate a run folder or a knowledge folder.
+
+    Raises
+    ------
+    RunError
+        It is neither.
+    """
+    kind = read_json(path / MANIFEST).get("kind") if (path / MANIFEST).is_file() else None
+    if kind == "knowledge":
+        return evaluate_knowledge(path, dataset, split, filter_seen=filter_seen)
+    return evaluate_run(path, dataset, split, filter_seen=filter_seen)

@@ -1,0 +1,30 @@
+"""Folding: what an item encoder forms in training becomes a plain matrix, so that it costs nothing afterwards."""
+
+from __future__ import annotations
+
+import torch
+
+from recdistill.item_encoders import Ids, ItemEncoder
+from recdistill.students import SequenceModel
+
+
+@torch.no_grad()
+def fold(model: SequenceModel) -> SequenceModel:
+    """Return a model in evaluation mode that shares the student and holds its item tables as plain matrices.
+
+    Its logits equal those of `model` in evaluation mode to rounding. The tables are copies: training on leaves
+    the folded model's tables as they are.
+    """
+    was_training = model.training
+    model.eval()
+    table = _table(model.item_encoder)
+    output = table if model.tied else _table(model.output_encoder)
+    folded = SequenceModel(model.student, table, output, bias=model.item_bias is not None)
+    if model.item_bias is not None and folded.item_bias is not None:
+        folded.item_bias.copy_(model.item_bias)
+    model.train(was_training)
+    return folded.to(next(model.parameters()).device).eval()
+
+
+def _table(encoder: torch.nn.Module) -> ItemEncoder:
+    return Ids.from_table(encoder(None).float().clone())

@@ -1,0 +1,55 @@
+"""A plain table of learned item vectors, and how any other encoder becomes one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from recdistill.item_encoders.base import ItemEncoder
+
+
+class Ids(ItemEncoder):
+    """One free vector an item.
+
+    Parameters
+    ----------
+    item_count
+        I.
+    size
+        d.
+    std
+        Standard deviation of the normal distribution that the table is drawn from; 0.01 as in the code of
+        DROS and DLLM2Rec.
+    """
+
+    def __init__(self, item_count: int, size: int, std: float = 0.01) -> None:
+        super().__init__()
+        self.item_count, self.size = item_count, size
+        self.weight = nn.Parameter(torch.randn(item_count, size) * std)
+
+    @classmethod
+    def from_table(cls, table: Tensor) -> Ids:
+        """Return an encoder whose table is the ``(I, d)`` `table`; no random number is drawn."""
+        ids = cls.__new__(cls)
+        ItemEncoder.__init__(ids)
+        ids.item_count, ids.size = table.shape
+        ids.weight = nn.Parameter(table.detach())
+        return ids
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
+        return self.weight if items is None else embedding(items, self.weight)
+
+
+@torch.no_grad()
+def fold(encoder: ItemEncoder) -> Ids:
+    """Return a plain table of the vectors that `encoder` forms in evaluation mode: it costs nothing extra.
+
+    The table is a copy; training the encoder on leaves it as it is.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    table = encoder.table().float().clone()
+    encoder.train(was_training)
+    return Ids.from_table(table)

@@ -1,0 +1,185 @@
+"""Named combinations of strategies and an item encoder, as plain data.
+
+A recipe says what a student learns from its teacher, and nothing of student, loss or training. The ablations
+of the DLLM2Rec paper are combinations of options, see `ABLATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from recdistill.errors import ConfigError, KnowledgeError, unknown_name
+from recdistill.item_encoders import ITEM_ENCODERS
+from recdistill.strategies import STRATEGIES
+
+Options = Mapping[str, Any]
+Term = tuple[float, str, Options]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a student learns from its teacher.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    about
+        One line for people.
+    strategies
+        Terms ``(λ, name, options)`` of the loss, λ at least 0.
+    item_encoder
+        ``(name, options)``, or None: a plain table.
+    """
+
+    name: str
+    about: str
+    strategies: tuple[Term, ...] = ()
+    item_encoder: tuple[str, Options] | None = None
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Fields of the knowledge that its parts need, given their options."""
+        fields = [STRATEGIES[name](**options).requires for _, name, options in self.strategies]
+        encoder = ITEM_ENCODERS[self.item_encoder[0]].requires if self.item_encoder else frozenset()
+        return frozenset().union(encoder, *fields)
+
+
+_PAPER: Final[Options] = {
+    "k": 10,
+    "gamma_position": 0.3,
+    "gamma_confidence": 0.5,
+    "gamma_consistency": 0.1,
+    "beta_position": 1.0,
+    "beta_confidence": 1.0,
+}
+
+RECIPES: Final[dict[str, Recipe]] = {
+    entry.name: entry
+    for entry in (
+        Recipe("none", "No teacher: the baseline."),
+        Recipe("rd", "Ranking Distillation (KDD 2018).", ((0.5, "rd", {}),)),
+        Recipe("hint", "Regression on the teacher's item vectors (ICLR 2015).", ((0.5, "hint", {}),)),
+        Recipe(
+            "dllm2rec",
+            "DLLM2Rec (RecSys 2024) as its paper writes it.",
+            ((0.5, "importance", {"variant": "paper", **_PAPER}),),
+            ("collaborative", {"weight": 0.2}),
+        ),
+        Recipe(
+            "dllm2rec-official",
+            "DLLM2Rec as its code computes it; with loss dros set importance.dros_weight to its alpha.",
+            ((0.7, "importance", {"variant": "official", **_PAPER}),),
+            ("collaborative", {"weight": 0.3, "standardise": False}),
+        ),
+        Recipe(
+            "dllm2rec-corrected",
+            "DLLM2Rec with a confidence that tells rows apart, and right negatives.",
+            ((0.5, "importance", {"variant": "corrected", **_PAPER}),),
+            ("collaborative", {"weight": 0.2}),
+        ),
+    )
+}
+"""The weights λ: the paper tunes λ_d in 0.1 .. 1.0, 0.5 is the middle; 0.7 and 0.3 are the code's README."""
+
+ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
+    "table7": {
+        "w/o all_r": {"importance": None},
+        "w/o w_p": {"importance": {"gamma_position": 0.0}},
+        "w/o w_c": {"importance": {"gamma_confidence": 0.0}},
+        "w/o w_o": {"importance": {"gamma_consistency": 0.0}},
+        "DLLM2Rec": {},
+    },
+    "table8": {
+        "w/o all_e": {"collaborative": None},
+        "w/o offset": {"collaborative": {"offset": False}},
+        "Hint": {"collaborative": None, "hint": {}},
+        "DLLM2Rec": {},
+    },
+}
+"""Rows of Tables 7 and 8 as overrides: ``recipe("dllm2rec", **ABLATIONS["table7"]["w/o w_c"])``."""
+
+
+def recipe(name: str, **overrides: Options | None) -> Recipe:
+    """Return a recipe, with parts changed, added or left out.
+
+    Parameters
+    ----------
+    name
+        A name in `RECIPES`.
+    **overrides
+        By the name of a strategy or an item encoder: None leaves the part out, options are laid over those of
+        the recipe, and a part that the recipe does not have is added. A strategy's option ``weight`` is its λ
+        (0.5 for one that is added).
+
+    Examples
+    --------
+    >>> recipe("dllm2rec", importance={"weight": 0.8}, collaborative=None).strategies[0][0]
+    0.8
+
+    Raises
+    ------
+    ConfigError
+        A name does not exist, or two item encoders are left.
+    """
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    chosen = RECIPES[name]
+    terms: dict[str, tuple[float, Options]] = {
+        part: (weight, options) for weight, part, options in chosen.strategies
+    }
+    encoders: dict[str, Options] = dict([chosen.item_encoder]) if chosen.item_encoder else {}
+    for part, options in overrides.items():
+        if part in STRATEGIES:
+            _override_term(terms, part, options)
+        elif part in ITEM_ENCODERS:
+            _override_encoder(encoders, part, options)
+        else:
+            raise unknown_name("strategy or item encoder", part, [*STRATEGIES, *ITEM_ENCODERS])
+    if len(encoders) > 1:
+        raise ConfigError(
+            f"recipe {name!r} is left with the item encoders {', '.join(encoders)}. Allowed: one. "
+            f"Leave the other out with {next(iter(encoders))}=None."
+        )
+    strategies = tuple((weight, part, options) for part, (weight, options) in terms.items())
+    return Recipe(name, chosen.about, strategies, next(iter(encoders.items()), None))
+
+
+def _override_term(terms: dict[str, tuple[float, Options]], part: str, options: Options | None) -> None:
+    if options is None:
+        terms.pop(part, None)
+        return
+    weight, before = terms.get(part, (0.5, {}))
+    merged = {**before, **options}
+    terms[part] = (float(merged.pop("weight", weight)), merged)
+
+
+def _override_encoder(encoders: dict[str, Options], part: str, options: Options | None) -> None:
+    if options is None:
+        encoders.pop(part, None)
+    else:
+        encoders[part] = {**encoders.get(part, {}), **options}
+
+
+def missing_fields(requires: Iterable[str], available: Iterable[str]) -> KnowledgeError | None:
+    """Return the error that names the fields the knowledge lacks, or None if it has all.
+
+    Parameters
+    ----------
+    requires
+        Fields that are needed, e.g. `Recipe.requires` or a strategy's ``requires``.
+    available
+        Fields the knowledge has.
+    """
+    available = sorted(available)
+    missing = sorted(set(requires) - set(available))
+    if not missing:
+        return None
+    return KnowledgeError(
+        f"the knowledge lacks {', '.join(missing)}; it has {', '.join(available) or 'nothing'}. "
+        f"Needed: {', '.join(sorted(requires))}. "
+        "Make such knowledge with recdistill teach graph or recdistill teach embedding, "
+        "or see what a folder holds with: recdistill knowledge show DIR"
+    )

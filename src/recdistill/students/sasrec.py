@@ -1,0 +1,246 @@
+"""SASRec: self-attention over the history.
+
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781.
+
+``variant="paper"`` is the network of the DROS and DLLM2Rec code; of E_s, the items' vectors, and P, the positions':
+
+    x = Dropout(E_s + P)                                     q = LN_1(x)
+    a = softmax(q W_Q (x W_K)^T / sqrt(d / heads)) x W_V     y = a + q
+    u = LN_2(y)       v = LN_f(u + Dropout(W_2 relu(W_1 u)))       h = LN_3(v)
+
+``variant="modern"`` has pre-norm blocks, ``x + Attention(LN(x))`` then ``x + FFN(LN(x))``, and one norm at the end.
+
+=====================  =================  =====  ======  ===================================================
+symbol                 name in code       paper  modern  source of the default
+=====================  =================  =====  ======  ===================================================
+d                      embedding_size     64     64      DLLM2Rec, section 5.1
+blocks                 blocks             1      2       authors' code; SASRec, section IV
+heads                  heads              1      2       authors' code; half of d is enough for one head
+L                      max_length         10     50      DLLM2Rec's windows; SASRec on sparse data
+dropout                dropout            0.1    0.2     DLLM2Rec, section 5.1; RecTools' SASRec
+dropout of weights     attention_dropout  0.1    0       authors' code; 0 lets the fused kernel run
+width of W_1 over d    expansion          1      4       authors' code; Vaswani et al., 2017
+activation             activation         relu   gelu    authors' code; common today
+std of P at the start  position_std       1      0.02    authors' code (default of nn.Embedding); BERT
+x = sqrt(d) E_s + P    scale_embeddings   no     yes     authors' code; SASRec's own code
+=====================  =================  =====  ======  ===================================================
+
+Where the authors' code differs from this file
+----------------------------------------------
+1. Their masks test ``sum(vector) == 0``. The sum of a fresh layer norm is zero up to rounding, so some real queries
+   lost their attention. Here the mask comes from the lengths, and only the output is masked: with right padding, a
+   causal position never sees a pad.
+2. They divide the scores by sqrt(d) whatever the number of heads; here by sqrt(d / heads). The same for one head.
+3. They compute all positions and cut out the last in a Python loop. `SASRec.last` runs the last block for one
+   query a row.
+4. They learn the key bias although the softmax cancels it. So does this file, to keep their parameter count.
+5. They never call ``eval()``: dropout was on in their evaluation. Here it follows the module's mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.students.base import Student
+from recdistill.students.layers import (
+    Activation,
+    CausalAttention,
+    FeedForward,
+    Variant,
+    check_length,
+    real_positions,
+    take_last,
+    variant_options,
+)
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    blocks: int
+    heads: int
+    max_length: int
+    dropout: float
+    attention_dropout: float
+    expansion: int
+    activation: Activation
+    position_std: float
+    scale_embeddings: bool
+
+
+_DEFAULTS: Final = {
+    "paper": _Defaults(1, 1, 10, 0.1, 0.1, 1, "relu", 1.0, False),
+    "modern": _Defaults(2, 2, 50, 0.2, 0.0, 4, "gelu", 0.02, True),
+}
+
+
+class PaperBlock(nn.Module):
+    """The block of the DROS code: the residual goes around the attention from its normed queries.
+
+    Parameters
+    ----------
+    size, heads, dropout, attention_dropout, expansion, activation
+        As in `SASRec`.
+    """
+
+    def __init__(
+        self, size: int, heads: int, dropout: float, attention_dropout: float, expansion: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(size)
+        self.attention = CausalAttention(size, heads, attention_dropout, output=False)
+        self.forward_norm = nn.LayerNorm(size)
+        self.feed_forward = FeedForward(size, expansion * size, dropout, activation)
+        self.output_norm = nn.LayerNorm(size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return ``(B, L, d)`` for ``(B, L, d)``."""
+        queries = self.attention_norm(hidden)
+        return self._transform(queries + self.attention(queries, hidden))
+
+    def last(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, d)``, the output at the last items."""
+        query = self.attention_norm(take_last(hidden, lengths))
+        return self._transform(query + self.attention.last(query, hidden, lengths))
+
+    def _transform(self, mixed: Tensor) -> Tensor:
+        normed = self.forward_norm(mixed)
+        return self.output_norm(normed + self.feed_forward(normed))
+
+
+class ModernBlock(nn.Module):
+    """A pre-norm block: nothing stands on the residual path (Xiong et al., 2020).
+
+    Parameters
+    ----------
+    size, heads, dropout, attention_dropout, expansion, activation
+        As in `SASRec`.
+    """
+
+    def __init__(
+        self, size: int, heads: int, dropout: float, attention_dropout: float, expansion: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(size)
+        self.attention = CausalAttention(size, heads, attention_dropout, output=True)
+        self.attention_dropout = nn.Dropout(dropout)
+        self.forward_norm = nn.LayerNorm(size)
+        self.feed_forward = FeedForward(size, expansion * size, dropout, activation)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return ``(B, L, d)`` for ``(B, L, d)``."""
+        normed = self.attention_norm(hidden)
+        hidden = hidden + self.attention_dropout(self.attention(normed, normed))
+        return hidden + self.feed_forward(self.forward_norm(hidden))
+
+    def last(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, d)``, the output at the last items."""
+        normed = self.attention_norm(hidden)
+        mixed = self.attention.last(take_last(normed, lengths), normed, lengths)
+        row = take_last(hidden, lengths) + self.attention_dropout(mixed)
+        return row + self.feed_forward(self.forward_norm(row))
+
+
+class SASRec(Student):
+    """Self-attention over the history. An option left at None takes its variant's default (table above).
+
+    Parameters
+    ----------
+    embedding_size
+        d; the hidden states have the same width.
+    variant
+        ``"paper"`` or ``"modern"``.
+    blocks
+        Number of blocks.
+    heads
+        Heads of the attention; divides d.
+    max_length
+        L, the longest history: there is one learned vector a position.
+    dropout
+        Of the embeddings, the feed-forward parts and, if modern, the attention's output.
+    attention_dropout
+        Of the attention weights.
+    expansion
+        Inner width of the feed-forward part over d.
+    activation
+        ``"relu"`` or ``"gelu"``.
+    position_std
+        Standard deviation of the position vectors at the start.
+    scale_embeddings
+        Whether the item vectors are multiplied by sqrt(d).
+
+    Raises
+    ------
+    ConfigError
+        `variant` does not exist, or `heads` does not divide `embedding_size`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 64,
+        variant: Variant = "paper",
+        blocks: int | None = None,
+        heads: int | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        attention_dropout: float | None = None,
+        expansion: int | None = None,
+        activation: Activation | None = None,
+        position_std: float | None = None,
+        scale_embeddings: bool | None = None,
+    ) -> None:
+        super().__init__()
+        options = variant_options(
+            _DEFAULTS,
+            variant,
+            blocks=blocks,
+            heads=heads,
+            max_length=max_length,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            expansion=expansion,
+            activation=activation,
+            position_std=position_std,
+            scale_embeddings=scale_embeddings,
+        )
+        self.embedding_size = self.hidden_size = embedding_size
+        self.max_length = options.max_length
+        self.scale = embedding_size**0.5 if options.scale_embeddings else 1.0
+        self.positions = nn.Parameter(torch.empty(options.max_length, embedding_size))
+        nn.init.normal_(self.positions, std=options.position_std)
+        self.dropout = nn.Dropout(options.dropout)
+        block = PaperBlock if variant == "paper" else ModernBlock
+        self.blocks = nn.ModuleList(
+            block(
+                embedding_size,
+                options.heads,
+                options.dropout,
+                options.attention_dropout,
+                options.expansion,
+                options.activation,
+            )
+            for _ in range(options.blocks)
+        )
+        self.final_norm = nn.LayerNorm(embedding_size)
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, L, d)`` hidden states for ``(B, L, d)`` item vectors, zero at the pads."""
+        hidden = self._start(embedded)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.final_norm(hidden) * real_positions(lengths, hidden.shape[1]).unsqueeze(-1)
+
+    def last(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``(B, d)`` hidden states of the last items; the last block runs for one query a row."""
+        hidden = self._start(embedded)
+        for block in self.blocks[:-1]:
+            hidden = block(hidden)
+        return self.final_norm(self.blocks[-1].last(hidden, lengths))
+
+    def _start(self, embedded: Tensor) -> Tensor:
+        check_length(embedded.shape[1], self.max_length)
+        return self.dropout(embedded * self.scale + self.positions[: embedded.shape[1]])

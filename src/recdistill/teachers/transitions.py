@@ -1,0 +1,151 @@
+"""The item-transition graph, and steps on it that leave a training row's own transitions out.
+
+Han et al., "An Embarrassingly Simple Graph Heuristic Reveals Shortcut-Solvable Benchmarks for Sequential
+Recommendation", arXiv 2605.07125.
+
+``A[i, j]`` sums over the training sequences ``1/g`` for j following i at distance g ≤ G, and ``b/g`` for the
+reverse; ``P`` is A with its rows normalised. The training row with target event q put the pairs (q-g, q) and
+(q, q+g) into A itself: asked about that row, A would return the answer it was given. `TransitionGraph.step`
+therefore works on ``A_b = A - D_b``, where ``D_b`` holds every pair that has the target event of row b as an
+endpoint; row sums shrink with it. This is exact for one step and, repeated, for any number of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from recdistill.data.sequences import SequenceDataset
+
+Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+# True row sums and entries are far above these, rounding residues of a subtraction far below. A residue must
+# become a zero: it would stand exactly where a row's own transitions were, and so give the answer away.
+_SUM_RESIDUE = 1e-9
+_RESIDUE = 1e-13
+
+# From here on a matrix product of dense blocks is faster than a sparse one (dense sets such as MovieLens).
+_DENSE_FROM = 0.05
+_DENSE_ITEMS = 8192
+
+
+@dataclass(frozen=True)
+class OwnTransitions:
+    """The entries of ``D_b`` for B rows, as a flat list of n weighted edges.
+
+    Attributes
+    ----------
+    row, source, destination
+        ``(n,)`` the row's index in the batch, the edge's first and second item.
+    weight
+        ``(n,)`` what the edge added to A.
+    """
+
+    row: Ints
+    source: Ints
+    destination: Ints
+    weight: Doubles
+
+
+class TransitionGraph:
+    """Who follows whom in the training sequences.
+
+    Parameters
+    ----------
+    dataset
+        Only events of `SequenceDataset.train_event_mask` are looked at.
+    max_gap
+        G ≥ 1, how far apart two events may stand.
+    backward
+        b ≥ 0, weight of the reverse direction.
+    """
+
+    def __init__(self, dataset: SequenceDataset, *, max_gap: int = 3, backward: float = 0.7) -> None:
+        self.dataset = dataset
+        self.max_gap = max_gap
+        self.backward = backward
+        self._sequence = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
+        edges = [self._edges(gap) for gap in range(1, max_gap + 1)]
+        first, second, weight = (np.concatenate(part) for part in zip(*edges, strict=True))
+        shape = (dataset.item_count, dataset.item_count)
+        forward = sparse.csr_array((weight, (first, second)), shape=shape)
+        self.matrix = sparse.csr_array(forward + backward * forward.T)  # (I, I)
+        self.matrix.eliminate_zeros()
+        self.row_sums = np.asarray(self.matrix.sum(axis=1)).ravel()  # (I,)
+        inverse = np.divide(1, self.row_sums, out=np.zeros_like(self.row_sums), where=self.row_sums > 0)
+        self._inverse = inverse
+        dense = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2 and shape[0] <= _DENSE_ITEMS
+        self._dense = self.matrix.toarray() if dense else None
+
+    def _edges(self, gap: int) -> tuple[Ints, Ints, Doubles]:
+        """Return first item, second item and weight of all training pairs at one distance."""
+        start = np.arange(len(self.dataset.events) - gap)
+        start = start[self._both_trained(start, start + gap)]
+        items = self.dataset.events
+        return items[start], items[start + gap], np.full(len(start), 1 / gap)
+
+    def _both_trained(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
+        """Whether two events stand in one sequence and training may look at the later one."""
+        inside = (first >= 0) & (second < len(self.dataset.events))
+        low, high = np.maximum(first, 0), np.minimum(second, len(self.dataset.events) - 1)
+        same: npt.NDArray[np.bool_] = self._sequence[low] == self._sequence[high]
+        return inside & same & self.dataset.train_event_mask[high]
+
+    def own_transitions(self, rows: Ints) -> OwnTransitions:
+        """Return the edges that the target events of the ``(B,)`` rows put into A; none for valid and test."""
+        events, batch = self.dataset.row_events[rows], np.arange(len(rows))
+        found: list[tuple[Ints, Ints, Ints, Doubles]] = []
+        for gap in range(1, self.max_gap + 1):
+            for first, second in ((events - gap, events), (events, events + gap)):
+                real = self._both_trained(first, second)
+                a, c = self.dataset.events[first[real]], self.dataset.events[second[real]]
+                weight = np.full(len(a), 1 / gap)
+                found.append((batch[real], a, c, weight))
+                found.append((batch[real], c, a, self.backward * weight))
+        row, source, destination, weights = zip(*found, strict=True)
+        return OwnTransitions(*map(np.concatenate, (row, source, destination)), np.concatenate(weights))
+
+    def step(self, weights: sparse.csr_array, own: OwnTransitions | None = None) -> sparse.csr_array:
+        """Return ``(B, I)`` ``weights @ P``, with each row's own transitions left out of its P.
+
+        Parameters
+        ----------
+        weights
+            ``(B, I)`` how much of each item each row starts from.
+        own
+            What to leave out; None: nothing.
+        """
+        weights.sum_duplicates()
+        if own is None or not len(own.row):
+            return self._product(_with_data(weights, weights.data * self._inverse[weights.indices]))
+        removed = sparse.csr_array((own.weight, (own.row, own.source)), shape=weights.shape)
+        owner = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+        sums = self.row_sums[weights.indices] - _at(removed, owner, weights.indices)
+        share = np.divide(weights.data, sums, out=np.zeros_like(sums), where=sums > _SUM_RESIDUE)
+        scaled = _with_data(weights, share)
+        lost = _at(scaled, own.row, own.source) * own.weight
+        unwanted = sparse.csr_array((lost, (own.row, own.destination)), shape=weights.shape)
+        result = sparse.csr_array(self._product(scaled) - unwanted)
+        result.data[result.data < _RESIDUE] = 0.0
+        result.eliminate_zeros()
+        return result
+
+    def _product(self, scaled: sparse.csr_array) -> sparse.csr_array:
+        """Return ``scaled @ A``, by dense blocks where both factors are full enough."""
+        if self._dense is not None and scaled.nnz > _DENSE_FROM * np.prod(scaled.shape):
+            return sparse.csr_array(scaled.toarray() @ self._dense)
+        return sparse.csr_array(scaled @ self.matrix)
+
+
+def _with_data(pattern: sparse.csr_array, data: Doubles) -> sparse.csr_array:
+    """Return a sparse matrix with the places of one and other values."""
+    return sparse.csr_array((data, pattern.indices, pattern.indptr), shape=pattern.shape)
+
+
+def _at(matrix: sparse.csr_array, rows: Ints, columns: npt.NDArray[np.integer]) -> Doubles:
+    """Return ``(n,)`` the entries of a sparse matrix at n places."""
+    return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.empty(0)

@@ -1,0 +1,212 @@
+"""From a dataset, a student and a teacher's knowledge to a recommender, in one call."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from recdistill.data import SequenceDataset
+from recdistill.errors import KnowledgeError, RunError
+from recdistill.evaluate import Evaluation, target_ranks
+from recdistill.export import Recommender, fold
+from recdistill.knowledge import Knowledge
+from recdistill.losses import Loss
+from recdistill.runs import MANIFEST, fingerprint, read_manifest, require_fingerprint, write_json, write_manifest
+from recdistill.strategies import Strategy
+from recdistill.students import SequenceModel
+from recdistill.train.batches import BatchLoader, Supervision
+from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
+from recdistill.train.objective import Objective
+from recdistill.types import Task
+
+Coverage = Literal["error", "skip", "mask"]
+
+
+def distill(
+    dataset: SequenceDataset,
+    model: SequenceModel,
+    loss: Loss,
+    strategies: Sequence[tuple[float, Strategy]] = (),
+    knowledge: Knowledge | None = None,
+    *,
+    out: Path | str,
+    spec: Mapping[str, Any],
+    options: TrainOptions | None = None,
+    supervision: Supervision = "last",
+    length: int = 10,
+    batch_size: int = 256,
+    negatives: int = 1,
+    coverage: Coverage = "error",
+    filter_seen: bool = False,
+    reporter: Reporter | None = None,
+) -> Recommender:
+    """Train a student and return the best epoch on validation as a recommender. The test rows are not touched.
+
+    Parameters
+    ----------
+    dataset
+        Rows to learn from and to validate on.
+    model
+        The student between its item tables.
+    loss
+        L_r of eq. 11.
+    strategies
+        Pairs (λ, strategy): what is learned from the teacher. None: a plain student.
+    knowledge
+        The teacher's knowledge; needed where there are strategies.
+    out
+        Run folder. A run that was stopped there goes on; one of another make is refused.
+    spec
+        What rebuilds the student: ``{"student": name, "options": {...}}``.
+    options
+        How to train.
+    supervision, length, batch_size, negatives
+        See `BatchLoader`.
+    coverage
+        What to do with training rows the teacher was not asked about: ``error``, ``skip`` them, or
+        ``mask`` the strategies' terms there.
+    filter_seen
+        Whether validation leaves out the items of the history.
+    reporter
+        Hears how training goes.
+
+    Raises
+    ------
+    KnowledgeError
+        Strategies without knowledge, a missing field, or uncovered rows with ``coverage="error"``.
+    RunError
+        `out` holds a run of another make.
+    TrainingError
+        The loss is not finite.
+    """
+    options = options or TrainOptions()
+    folder = Path(out)
+    accelerator = make_accelerator(options.precision)
+    if knowledge is not None:
+        require_fingerprint(str(knowledge.manifest.get("dataset_fingerprint")), dataset.fingerprint, "the knowledge")
+    check_strategies(strategies, knowledge)
+    row_ids = knowledge.select(coverage, dataset.row_ids[dataset.rows("train")]) if strategies and knowledge else None
+    loader = BatchLoader(
+        dataset,
+        supervision,
+        length,
+        batch_size,
+        seed=options.seed,
+        negatives=negatives if loss.needs_negatives else 0,
+        knowledge=knowledge if strategies else None,
+        row_ids=row_ids if coverage == "skip" else None,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
+
+    def snapshot() -> Recommender:
+        return Recommender.from_model(model, dataset, spec, length)
+
+    def validate() -> Metrics:
+        return validation(model, dataset, length, filter_seen).metrics((1, 10, 20))
+
+    if accelerator.is_main_process:
+        _open_run(folder, dataset, {"spec": dict(spec), "options": vars(options), "length": length,
+                                    "supervision": supervision, "batch_size": batch_size, "filter_seen": filter_seen,
+                                    "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)]})
+    accelerator.wait_for_everyone()
+    trainer = Trainer(
+        objective, loader, validate, lambda: snapshot().save(folder / "best"), options, folder,
+        accelerator=accelerator, reporter=reporter,
+    )
+    trainer.fit()
+    accelerator.wait_for_everyone()
+    return Recommender.load(folder / "best")
+
+
+def validation(model: SequenceModel, dataset: SequenceDataset, length: int, filter_seen: bool) -> Evaluation:
+    """Evaluate a model in training on the validation rows: folded, in evaluation mode, without gradient."""
+    folded = fold(model)
+    device = next(folded.parameters()).device
+    rows = dataset.rows("valid")
+    ranks = target_ranks(
+        lambda histories: folded.score(torch.from_numpy(histories).to(device)), dataset, rows, length=length
+    )
+    chosen = ranks.unseen if filter_seen else ranks.kept
+    return Evaluation("student", "valid", dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
+
+
+def describe_task(dataset: SequenceDataset, model: SequenceModel, knowledge: Knowledge | None) -> Task:
+    """Return what losses and strategies may know before the first batch."""
+    vectors = None if knowledge is None else knowledge.item_embeddings
+    return Task(
+        item_count=dataset.item_count,
+        embedding_size=model.student.embedding_size,
+        hidden_size=model.student.hidden_size,
+        popularity=torch.from_numpy(dataset.popularity.astype(np.float32)),
+        item_embeddings=None if vectors is None else torch.from_numpy(np.array(vectors, dtype=np.float32)),
+        scales={} if knowledge is None else knowledge.scales(dataset.row_ids[dataset.rows("train")]),
+    )
+
+
+def check_strategies(strategies: Sequence[tuple[float, Strategy]], knowledge: Knowledge | None) -> None:
+    """Refuse strategies whose knowledge is missing.
+
+    Raises
+    ------
+    KnowledgeError
+        There is no knowledge, or it lacks a field that a strategy requires.
+    """
+    for _, strategy in strategies:
+        name = type(strategy).__name__.lower()
+        if knowledge is None:
+            raise KnowledgeError(f"strategy {name!r} needs a teacher's knowledge. Pass --knowledge k/.")
+        missing = sorted(f for f in strategy.requires if getattr(knowledge, f) is None)
+        if missing:
+            raise KnowledgeError(
+                f"strategy {name!r} needs {', '.join(missing)}, which this knowledge does not have. "
+                "See what it has with: recdistill knowledge show k/."
+            )
+
+
+def _open_run(folder: Path, dataset: SequenceDataset, make: Mapping[str, Any]) -> None:
+    identity = fingerprint(repr(sorted(make.items(), key=lambda pair: pair[0])))
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder, "run")
+        require_fingerprint(str(manifest["dataset_fingerprint"]), dataset.fingerprint, folder)
+        if manifest["make"] != identity:
+            raise RunError(f"{folder} holds a run with other settings. Choose another --out, or pass --overwrite.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "environment.json", environment())
+    write_manifest(
+        folder,
+        "run",
+        {"dataset_fingerprint": dataset.fingerprint, "dataset": dataset.name, "make": identity, **make},
+    )
+
+
+def settings(part: torch.nn.Module) -> dict[str, Any]:
+    """Return a part's class name and its plain public attributes, to tell one run's make from another's."""
+    plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str, type(None)))}
+    return {"class": type(part).__name__, **{k: v for k, v in plain.items() if not k.startswith("_")}}
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and devices that a result depends on."""
+    packages: dict[str, str | None] = {}
+    for package in ("recdistill", "torch", "numpy", "polars", "accelerate", "scipy", "scikit-learn"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
+            packages[package] = None
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "threads": torch.get_num_threads(),
+        "cuda": cuda,
+    }

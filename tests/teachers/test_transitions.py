@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from references.graph_teacher import naive_matrix
+from scipy import sparse
+
+from recdistill.teachers import transitions
+from recdistill.teachers.transitions import TransitionGraph
+
+SEQUENCES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=9), min_size=1, max_size=5)
+
+
+def normalised(matrix):
+    sums = matrix.sum(1, keepdims=True)
+    return np.divide(matrix, sums, out=np.zeros_like(matrix), where=sums > 0)
+
+
+def test_matrix_of_one_sequence_by_hand(make_dataset):
+    dataset = make_dataset([[0, 1, 2, 3, 4, 5]])  # training may look at 0, 1, 2, 3
+    matrix = TransitionGraph(dataset, max_gap=3, backward=0.7).matrix.toarray()
+    expected = np.zeros((6, 6))
+    expected[0, 1:4] = 1, 1 / 2, 1 / 3
+    expected[1, 2:4] = 1, 1 / 2
+    expected[2, 3] = 1
+    np.testing.assert_allclose(matrix, expected + 0.7 * expected.T, atol=1e-12)
+
+
+def test_valid_and_test_events_are_not_in_the_graph(make_dataset):
+    graph = TransitionGraph(make_dataset([[0, 1, 2, 3, 4], [5, 6, 7]]))
+    assert graph.matrix[[3, 4, 5, 6, 7]].nnz == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequences=SEQUENCES, max_gap=st.integers(1, 4), backward=st.sampled_from([0.0, 0.7, 1.0]))
+def test_matrix_is_the_naive_one(make_dataset, sequences, max_gap, backward):
+    dataset = make_dataset(sequences, item_count=7)
+    graph = TransitionGraph(dataset, max_gap=max_gap, backward=backward)
+    np.testing.assert_allclose(graph.matrix.toarray(), naive_matrix(dataset, max_gap, backward), atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequences=SEQUENCES, backward=st.sampled_from([0.0, 0.7]), steps=st.integers(1, 3))
+def test_steps_leave_each_rows_own_transitions_out_exactly(make_dataset, sequences, backward, steps):
+    dataset = make_dataset(sequences, item_count=7, prefix=True)
+    graph = TransitionGraph(dataset, max_gap=3, backward=backward)
+    rows = np.arange(len(dataset.row_ids))
+    start = np.random.default_rng(0).random((len(rows), 7)) * (np.arange(7) % 3 != 0)
+    result = sparse.csr_array(start)
+    own = graph.own_transitions(rows)
+    for _ in range(steps):
+        result = graph.step(result, own)
+    for row in rows:
+        p = normalised(naive_matrix(dataset, 3, backward, without=dataset.row_events[row]))
+        np.testing.assert_allclose(result[[row]].toarray()[0], start[row] @ np.linalg.matrix_power(p, steps), atol=1e-9)
+
+
+def test_a_removed_transition_leaves_no_residue(make_dataset):
+    # 0 -> 1 is seen once only, from the row itself, beside many transitions whose sums round.
+    others = [[0, 2, 3, 4, 5, 6, 0, 3, 2, 2, 4]] * 7
+    dataset = make_dataset([[0, 1, 0, 2, 3], *others])
+    row = dataset.rows("train")[:1]
+    assert dataset.targets(row)[0] == 1
+    graph = TransitionGraph(dataset)
+    result = graph.step(sparse.csr_array(np.eye(7)[:1]), graph.own_transitions(row))
+    assert result[0, 1] == 0.0
+    assert result[0, 2] > 0.0
+
+
+def test_rows_outside_training_have_nothing_to_leave_out(walks):
+    graph = TransitionGraph(walks)
+    for split in ("valid", "test"):
+        assert len(graph.own_transitions(walks.rows(split)).row) == 0
+
+
+@pytest.mark.parametrize("with_own", [True, False])
+def test_dense_blocks_agree_with_sparse_products(walks, monkeypatch, with_own):
+    rows = walks.rows("train")
+    start = sparse.csr_array(np.random.default_rng(1).random((len(rows), walks.item_count)))
+    dense = TransitionGraph(walks)
+    assert dense._dense is not None
+    monkeypatch.setattr(transitions, "_DENSE_ITEMS", 0)
+    plain = TransitionGraph(walks)
+    assert plain._dense is None
+    own = plain.own_transitions(rows) if with_own else None
+    np.testing.assert_allclose(dense.step(start, own).toarray(), plain.step(start, own).toarray(), atol=1e-12)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from shop import ITEMS, ring_dataset
+
+from recdistill.data import SequenceDataset
+from recdistill.errors import ConfigError, DataError
+from recdistill.train import BatchLoader
+from recdistill.types import PAD
+
+
+@pytest.fixture(scope="module")
+def dataset() -> SequenceDataset:
+    return ring_dataset()
+
+
+@pytest.mark.parametrize("supervision", ["last", "all"])
+@pytest.mark.parametrize("length", [3, 5, 50])
+def test_an_epoch_sees_every_training_row_once(dataset: SequenceDataset, supervision: str, length: int) -> None:
+    loader = BatchLoader(dataset, supervision, length, batch_size=7)  # type: ignore[arg-type]
+    seen = np.concatenate([batch.row_ids.numpy() for batch in loader.epoch(0)])
+    expected = dataset.row_ids[dataset.rows("train", prefixes=supervision == "all")]
+    np.testing.assert_array_equal(np.sort(seen), expected)
+
+
+@pytest.mark.parametrize("supervision", ["last", "all"])
+def test_each_row_asks_for_its_own_target_after_its_own_history(dataset: SequenceDataset, supervision: str) -> None:
+    loader = BatchLoader(dataset, supervision, 5, batch_size=16)  # type: ignore[arg-type]
+    for batch in loader.epoch(3):
+        rows = dataset.positions_of(batch.row_ids.numpy())
+        np.testing.assert_array_equal(batch.targets.numpy(), dataset.targets(rows))
+        positions = (torch.arange(len(batch.lengths)) * batch.history.shape[1] + batch.lengths - 1) if batch.positions is None else batch.positions
+        newest = batch.history.flatten()[positions].numpy()
+        np.testing.assert_array_equal(newest, dataset.events[dataset.row_events[rows] - 1])
+
+
+def test_whole_sequences_never_show_an_event_of_validation_or_test(dataset: SequenceDataset) -> None:
+    held_out = np.concatenate([dataset.row_events[dataset.rows("valid")], dataset.row_events[dataset.rows("test")]])
+    loader = BatchLoader(dataset, "all", 50, batch_size=1000)
+    batch = next(iter(loader.epoch(0)))
+    assert int((batch.history != PAD).sum()) + len(held_out) == len(dataset.events)
+
+
+def test_batches_depend_on_seed_epoch_and_step_only(dataset: SequenceDataset) -> None:
+    loader = BatchLoader(dataset, "last", 5, batch_size=16, seed=1, negatives=2)
+    whole = list(loader.epoch(2))
+    rest = list(loader.epoch(2, skip=3))
+    assert len(rest) == len(whole) - 3
+    for a, b in zip(whole[3:], rest, strict=True):
+        assert torch.equal(a.history, b.history)
+        assert a.negatives is not None
+        assert b.negatives is not None
+        assert torch.equal(a.negatives, b.negatives)
+    other = next(iter(loader.epoch(3)))
+    assert not torch.equal(other.row_ids, whole[0].row_ids)
+
+
+def test_processes_share_a_batch(dataset: SequenceDataset) -> None:
+    whole = next(iter(BatchLoader(dataset, "last", 5, batch_size=16).epoch(0)))
+    parts = [next(iter(BatchLoader(dataset, "last", 5, 16, process=p, processes=2).epoch(0))) for p in (0, 1)]
+    together = torch.cat([part.row_ids for part in parts]).sort().values
+    assert torch.equal(together, whole.row_ids.sort().values)
+
+
+def test_negatives_are_not_the_target_nor_in_the_history(dataset: SequenceDataset) -> None:
+    loader = BatchLoader(dataset, "last", 5, batch_size=64, negatives=8)
+    for batch in loader.epoch(0):
+        assert batch.negatives is not None
+        assert int(batch.negatives.min()) >= 0
+        assert int(batch.negatives.max()) < ITEMS
+        assert not (batch.negatives == batch.targets[:, None]).any()
+        assert not (batch.negatives[:, :, None] == batch.history[:, None, :]).any()
+
+
+def test_wrong_supervision_and_no_rows(dataset: SequenceDataset) -> None:
+    with pytest.raises(ConfigError, match="Allowed: last, all"):
+        BatchLoader(dataset, "some", 5, 8)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no training row"):
+        BatchLoader(dataset, "last", 5, 8, row_ids=np.zeros(0, dtype=np.int64))
