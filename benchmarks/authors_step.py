@@ -187,7 +187,9 @@ def candidate_weights(logits: Tensor, batch: AuthorsBatch, setting: AuthorsSetti
     return weights / weights.sum(1, keepdim=True)
 
 
-def authors_loss(model: AuthorsSASRec, batch: AuthorsBatch, weights: Tensor, setting: AuthorsSetting) -> Tensor:
+def authors_loss(
+    model: AuthorsSASRec, batch: AuthorsBatch, weights: Tensor, setting: AuthorsSetting
+) -> Tensor:
     """Return the scalar loss of one batch; `weights` are the propensities ``(I,)``."""
     logits = model(batch.sequences, batch.lengths)  # (B, I)
     positive = torch.gather(logits, 1, batch.targets.unsqueeze(1))  # (B, 1)

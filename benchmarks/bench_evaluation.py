@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
+import torch
+
+import measure
 import report
 import synthetic
-import torch
 
 LENGTH, CUTOFFS = 10, (1, 5, 10, 20, 50)
 GOAL_RATIO, GOAL_MIB = 10, 1024
@@ -104,7 +105,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=17408)
     parser.add_argument("--width", type=int, default=4096, help="numbers in a teacher vector")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--piece", type=int, default=0, help="rows at once for the authors' way; 0: what fits")
+    parser.add_argument(
+        "--piece", type=int, default=0, help="rows at once for the authors' way; 0: what fits"
+    )
     options = parser.parse_args()
     fitting = int(measure.available_mib() * 0.7 / MIB_PER_ROW) or options.rows
     setting = {
@@ -133,7 +136,8 @@ def main() -> None:
         for side, value in best.items()
     ]
     text = report.table(
-        ("side", "CPU s, 1 thread", "wall s, 1 thread", f"wall s, {options.threads} threads", "peak MiB"), rows
+        ("side", "CPU s, 1 thread", "wall s, 1 thread", f"wall s, {options.threads} threads", "peak MiB"),
+        rows,
     )
     text += (
         f"\n\n{options.rows:,} rows x {options.items:,} items; the authors' way got {setting['piece']:,} rows at "

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
+
 import report
 import synthetic
-import torch
 from measure import interleave
 from ours import fold, paper_sasrec
 from recdistill.students import SequenceModel

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import measure
 import report
 import synthetic
-import torch
 
 LENGTH = 10
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
 import report
 import synthetic
-import torch
 from measure import in_subprocess
 
 HERE = Path(__file__).parent
@@ -123,7 +124,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="timed steps of each run")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side, in turn")
     parser.add_argument("--losses", nargs="+", default=["ce", "bce"], choices=["ce", "bce"])
-    parser.add_argument("--rectools-python", type=Path, help="interpreter of an environment that has RecTools")
+    parser.add_argument(
+        "--rectools-python", type=Path, help="interpreter of an environment that has RecTools"
+    )
     parser.add_argument("--rectools-env", type=Path, help="folder of RecTools' environment, made if missing")
     options = parser.parse_args()
     python = make_environment(options.rectools_env) if options.rectools_env else options.rectools_python
@@ -147,7 +150,12 @@ def main() -> None:
             ours.append(in_subprocess([Path(__file__), "ours", path, json.dumps(setting)]))
     summary = {"ours": best_of(ours), "rectools": best_of(theirs) if theirs else None}
     text, ratios = _table(summary, options.losses, options.threads)
-    content = {"setting": setting, "summary": summary, "ratios": ratios, "runs": {"ours": ours, "rectools": theirs}}
+    content = {
+        "setting": setting,
+        "summary": summary,
+        "ratios": ratios,
+        "runs": {"ours": ours, "rectools": theirs},
+    }
     report.save("training", options.threads, options.out, content, text)
 
 
@@ -177,7 +185,9 @@ def _table(summary: dict[str, Any], losses: list[str], threads: int) -> tuple[st
     )
     text = report.table(head, rows)
     if not peer:
-        text += "\n\nRecTools was not measured: pass --rectools-env build/rectools (makes the environment once)."
+        text += (
+            "\n\nRecTools was not measured: pass --rectools-env build/rectools (makes the environment once)."
+        )
     return text, ratios
 
 

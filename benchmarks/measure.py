@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,47 +46,59 @@ class Timing:
 
 
 def interleave(
-    sides: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 2, threads: int = 1
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int = 2,
+    threads: int = 1,
+    calls: Mapping[str, int] | None = None,
 ) -> dict[str, Timing]:
-    """Run the sides in turn, `repeats` times each after `warmup` rounds that are not counted.
+    """Run the sides in turn, `repeats` rounds after `warmup` rounds that are not counted.
 
-    The order turns round from one repeat to the next, so that no side always follows the same neighbour.
+    The order turns round from one round to the next, so that no side always follows the same neighbour.
+    A side named in `calls` is called, and timed, that many times a round: short work needs more samples.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     timings = {name: Timing() for name in sides}
     try:
         for repeat in range(-warmup, repeats):
-            names = list(sides) if repeat % 2 else list(reversed(sides))
-            for name in names:
+            for name in list(sides) if repeat % 2 else list(reversed(sides)):
                 gc.collect()
-                wall, cpu = time.perf_counter(), time.process_time()
-                sides[name]()
-                if repeat >= 0:
-                    timings[name].wall.append(time.perf_counter() - wall)
-                    timings[name].cpu.append(time.process_time() - cpu)
+                for _ in range((calls or {}).get(name, 1)):
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    sides[name]()
+                    if repeat >= 0:
+                        timings[name].wall.append(time.perf_counter() - wall)
+                        timings[name].cpu.append(time.process_time() - cpu)
     finally:
         torch.set_num_threads(before)
     return timings
 
 
 def compare(
-    sides: Mapping[str, Callable[[], object]], *, repeats: int, threads: int, warmup: int = 2
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    threads: int,
+    warmup: int = 2,
+    calls: Mapping[str, int] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return for each side CPU time with one thread and wall time with one and with `threads` threads."""
-    single = interleave(sides, repeats=repeats, warmup=warmup, threads=1)
-    result = {
+    single = interleave(sides, repeats=repeats, warmup=warmup, threads=1, calls=calls)
+    several = single
+    if threads > 1:
+        several = interleave(sides, repeats=repeats, warmup=1, threads=threads, calls=calls)
+    return {
         name: {
-            "cpu_1_thread_ms": timing.summary["cpu_min_ms"],
-            "wall_1_thread_ms": timing.summary["wall_min_ms"],
+            "cpu_1_thread_ms": single[name].summary["cpu_min_ms"],
+            "cpu_1_thread_median_ms": single[name].summary["cpu_median_ms"],
+            "wall_1_thread_ms": single[name].summary["wall_min_ms"],
+            "wall_min_ms": several[name].summary["wall_min_ms"],
+            "wall_median_ms": several[name].summary["wall_median_ms"],
         }
-        for name, timing in single.items()
+        for name in sides
     }
-    several = interleave(sides, repeats=repeats, warmup=1, threads=threads) if threads > 1 else single
-    for name, timing in several.items():
-        result[name]["wall_min_ms"] = timing.summary["wall_min_ms"]
-        result[name]["wall_median_ms"] = timing.summary["wall_median_ms"]
-    return result
 
 
 def peak_rss_mib() -> float:
@@ -120,11 +132,6 @@ def in_subprocess(
     if done.returncode:
         raise RuntimeError(f"{arguments[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-
-
-def as_json(timings: Mapping[str, Timing]) -> dict[str, Any]:
-    """Return the raw times of all sides, for a result file."""
-    return {name: asdict(timing) for name, timing in timings.items()}
 
 
 def available_mib() -> float:

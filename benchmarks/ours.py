@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from recdistill.data.sequences import SequenceDataset
 from recdistill.export.fold import fold
-from recdistill.item_encoders import Collaborative, Ids
+from recdistill.item_encoders import Collaborative, Ids, ItemEncoder
 from recdistill.knowledge import Knowledge
 from recdistill.losses import Loss
 from recdistill.strategies import Strategy
@@ -18,27 +21,32 @@ from recdistill.students import SASRec, SequenceModel
 from recdistill.train import BatchLoader, Objective, Trainer, TrainOptions
 from recdistill.train.distill import describe_task
 from recdistill.types import Batch
-from torch import Tensor
 
 SIZE = 64
 
 
 def paper_sasrec(
-    item_count: int, teacher_items: np.ndarray | None, *, inject_weight: float = 0.3, length: int = 10
+    item_count: int,
+    teacher_items: np.ndarray | None,
+    *,
+    inject_weight: float = 0.3,
+    length: int = 10,
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> SequenceModel:
     """Return the authors' student: one block, one head, untied head with bias; teacher vectors at the input."""
-    inputs = (
-        Ids(item_count, SIZE)
-        if teacher_items is None
-        else Collaborative(
-            item_count, SIZE, torch.from_numpy(teacher_items), variant="official", weight=inject_weight
+    inputs: ItemEncoder = Ids(item_count, SIZE)
+    if teacher_items is not None:
+        vectors = torch.from_numpy(teacher_items)
+        inputs = Collaborative(
+            item_count, SIZE, vectors, weight=inject_weight, standardise=False, dtype=dtype
         )
-    )
     student = SASRec(embedding_size=SIZE, variant="paper", max_length=length)
     return SequenceModel(student, inputs, Ids(item_count, SIZE), bias=True)
 
 
-def modern_sasrec(item_count: int, *, length: int, expansion: int, heads: int, dropout: float) -> SequenceModel:
+def modern_sasrec(
+    item_count: int, *, length: int, expansion: int, heads: int, dropout: float
+) -> SequenceModel:
     """Return two pre-norm blocks over a tied table."""
     table = Ids(item_count, SIZE, std=0.02)
     student = SASRec(
@@ -74,9 +82,7 @@ class Steps:
     ) -> None:
         self.objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
         self._folder = tempfile.TemporaryDirectory()
-        self.trainer = Trainer(
-            self.objective, loader, dict, lambda: None, options, Path(self._folder.name)
-        )
+        self.trainer = Trainer(self.objective, loader, dict, lambda: None, options, Path(self._folder.name))
         self.trainer.module.train()
         self.loader = loader
         self._batches = self._endless()

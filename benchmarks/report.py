@@ -18,7 +18,8 @@ RESULTS = Path(__file__).parent / "results"
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(
-        description=(description or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(description or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     made.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the wall times")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder of the result files")
@@ -49,7 +50,9 @@ def save(name: str, threads: int, out: Path, content: Mapping[str, Any], markdow
     text = f"### {name}\n\n{markdown}\n\n_{machine.sentence(facts)}_\n"
     out.mkdir(parents=True, exist_ok=True)
     result = {"benchmark": name, "machine": facts, **content, "markdown": text}
-    (out / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(
+        json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -35,5 +35,5 @@ def ring_dataset(users: int = 60, length: int = 12, *, noise: float = 0.1, seed:
         row_events=np.array(rows, dtype=np.int64),
         row_sequences=np.array(sequences, dtype=np.int64),
         row_splits=np.array(splits, dtype=np.int8),
-        provenance={"name": "ring", "split": {"rule": "leave-one-out"}},
+        provenance={"name": "ring", "split": {"kind": "leave-one-out"}},
     )

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from authors_evaluation import authors_evaluation
 from authors_step import AuthorsSASRec
 

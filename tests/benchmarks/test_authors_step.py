@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from authors_step import (
     AuthorsBatch,
     AuthorsSASRec,
@@ -19,7 +21,6 @@ from authors_step import (
     propensity,
 )
 from synthetic import authors_tables, teacher, windows
-from torch import Tensor
 
 ITEMS, LENGTH, SIZE = 23, 4, 6
 
@@ -156,7 +157,9 @@ def test_distilled_cross_entropy_is_the_specs_number(monkeypatch: pytest.MonkeyP
 
 def test_base_loss_is_the_mean_over_twice_the_rows() -> None:
     model, batch = small_model(), small_batch()
-    loss = authors_loss(model, batch, propensity(np.zeros(ITEMS)), AuthorsSetting(alpha=0.0, distil_weight=0.0))
+    loss = authors_loss(
+        model, batch, propensity(np.zeros(ITEMS)), AuthorsSetting(alpha=0.0, distil_weight=0.0)
+    )
     logits = array(model(batch.sequences, batch.lengths))
     rows = np.arange(len(logits))
     positive, negative = logits[rows, batch.targets], logits[rows, batch.negatives]

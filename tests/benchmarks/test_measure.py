@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import measure
 import numpy as np
 import pytest
+import torch
+
+import measure
 import report
 import synthetic
-import torch
 
 
 def test_interleave_runs_sides_in_turn_and_keeps_the_repeats() -> None:
@@ -18,7 +19,12 @@ def test_interleave_runs_sides_in_turn_and_keeps_the_repeats() -> None:
     threads = torch.get_num_threads()
     sides = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     timings = measure.interleave(sides, repeats=3, warmup=1)
-    assert sorted(calls[2 * k : 2 * k + 2] for k in range(4)) == [["a", "b"], ["a", "b"], ["b", "a"], ["b", "a"]]
+    assert sorted(calls[2 * k : 2 * k + 2] for k in range(4)) == [
+        ["a", "b"],
+        ["a", "b"],
+        ["b", "a"],
+        ["b", "a"],
+    ]
     assert all(len(timing.wall) == len(timing.cpu) == 3 for timing in timings.values())
     assert torch.get_num_threads() == threads
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,3 +86,17 @@ def test_dense_blocks_agree_with_sparse_products(walks, monkeypatch, with_own):
     assert plain._dense is None
     own = plain.own_transitions(rows) if with_own else None
     np.testing.assert_allclose(dense.step(start, own).toarray(), plain.step(start, own).toarray(), atol=1e-12)
+
+
+def test_overlapping_windows_count_each_transition_once(make_dataset):
+    whole = make_dataset([[0, 1, 2, 3, 4, 5, 6]], item_count=7)  # training targets: 1 .. 4
+    windows = make_dataset([[0, 1, 2, 3], [0, 1, 2, 3, 4]], item_count=7)
+    targets = np.array([1, 2, 3, 8])  # the second window repeats the first as mere context
+    windows = replace(
+        windows,
+        row_ids=np.arange(4),
+        row_events=targets,
+        row_sequences=np.array([0, 0, 0, 1]),
+        row_splits=np.zeros(4, dtype=np.int8),
+    )
+    np.testing.assert_allclose(TransitionGraph(windows).matrix.toarray(), TransitionGraph(whole).matrix.toarray())

@@ -16,7 +16,6 @@ from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.item_encoders import ITEM_ENCODERS, Ids, ItemEncoder
 from recdistill.knowledge import Knowledge, load_knowledge
 from recdistill.losses import LOSSES
-from recdistill.recipes import RECIPES
 from recdistill.strategies import STRATEGIES
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
@@ -96,7 +95,7 @@ def _encoder(config: RunConfig, item_count: int, knowledge: Knowledge | None, si
 
 def default_filter_seen(dataset: SequenceDataset) -> bool:
     """Return what is usual: leave-one-out results filter seen items, the papers' windows keep them."""
-    return str(dataset.provenance.get("split", {}).get("rule", "")).replace("_", "-") == "leave-one-out"
+    return dataset.provenance.get("split", {}).get("kind") == "leave-one-out"
 
 
 def run(config: RunConfig, out: Path, *, dataset: SequenceDataset | None = None, reporter: Reporter | None = None) -> Recommender:

@@ -68,8 +68,9 @@ class Catalogue:
         missing = {"item_id", "title"} - set(frame.columns)
         if missing:
             raise DataError(
-                f"the item table has no column {', '.join(sorted(missing))} (it has {', '.join(frame.columns)}). "
-                "A catalogue needs item_id and title: rename the columns, or use Catalogue.from_items."
+                f"the item table has no column {', '.join(sorted(missing))} (it has "
+                f"{', '.join(frame.columns)}). A catalogue needs item_id and title: rename the columns, or "
+                "use Catalogue.from_items."
             )
         self.frame = frame.with_columns(
             pl.col("item_id").cast(pl.String), pl.col("title").cast(pl.String).fill_null("")
@@ -95,7 +96,9 @@ class Catalogue:
             return cls(ids.with_columns(title=pl.lit("")))
         if "title" not in items.columns:
             items = items.with_columns(title=pl.lit(""))
-        table = items.with_columns(pl.all().cast(pl.String)).unique("item_id", keep="first", maintain_order=True)
+        table = items.with_columns(pl.all().cast(pl.String)).unique(
+            "item_id", keep="first", maintain_order=True
+        )
         joined = ids.join(table, on="item_id", how="left", maintain_order="left").fill_null("")
         titles = [_usable(normalise_title(title)) for title in joined["title"]]
         others = [name for name in joined.columns if name not in ("item_id", "title")]
@@ -129,7 +132,9 @@ class Catalogue:
         """
         unknown = [name for name in columns if name not in self.text_columns]
         if unknown:
-            raise DataError(f"the catalogue has no column {unknown[0]!r}. Allowed: {', '.join(self.text_columns)}.")
+            raise DataError(
+                f"the catalogue has no column {unknown[0]!r}. Allowed: {', '.join(self.text_columns)}."
+            )
         table = self.frame.select(columns).rows()
         return [separator.join(field for field in row if field) for row in table]
 
@@ -169,7 +174,9 @@ class Catalogue:
         shown = list(dict.fromkeys(repr(self.titles[self._index_by_title[key]]) for key in near))[:3]
         hint = f" Nearest titles: {', '.join(shown)}." if shown else ""
         example = self.titles[0] or self.raw_ids[0] if len(self) else "none"
-        raise DataError(f"{name!r} is no id and no title of the {len(self)} items.{hint} Allowed: e.g. {example!r}.")
+        raise DataError(
+            f"{name!r} is no id and no title of the {len(self)} items.{hint} Allowed: e.g. {example!r}."
+        )
 
     def title_report(self) -> dict[str, int]:
         """Count what is wrong with the titles.

@@ -17,7 +17,8 @@ _SUFFIXES = ("", ".zst", ".gz")
 
 
 def find_file(folder: Path, *names: str) -> Path | None:
-    """Return the first of `names` in `folder` or in a folder directly below it, also as ``.zst`` or ``.gz``."""
+    """Return the first of `names` in `folder` or in a folder directly below it, also as ``.zst`` or "
+    "``.gz``."""
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         for name in names:
             for suffix in _SUFFIXES:
@@ -137,8 +138,8 @@ def read_table(
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"{path} cannot be read as a table ({reason}). Allowed: csv, tsv, parquet; csv and tsv also .gz or "
-            ".zst. Look at its first lines, then pass the right file or --separator."
+            f"{path} cannot be read as a table ({reason}). Allowed: csv, tsv, parquet; csv and tsv also .gz "
+            "or .zst. Look at its first lines, then pass the right file or --separator."
         ) from None
 
 
@@ -160,13 +161,13 @@ def split_lines(text: str, separator: str, fields: Sequence[str], origin: str) -
         parts = line.split(separator)
         if len(parts) < len(fields):
             raise DataError(
-                f"{origin}, line {number}: {len(parts)} fields. Allowed: {len(fields)} ({', '.join(fields)}), "
-                f"separated by {separator!r}. Mend or remove the line."
+                f"{origin}, line {number}: {len(parts)} fields. Allowed: {len(fields)} "
+                f"({', '.join(fields)}), separated by {separator!r}. Mend or remove the line."
             )
         if len(fields) == 3:
             parts = [parts[0], separator.join(parts[1:-1]), parts[-1]]
         rows.append(parts[: len(fields)])
-    return pl.DataFrame(rows, schema={name: pl.String for name in fields}, orient="row")
+    return pl.DataFrame(rows, schema=dict.fromkeys(fields, pl.String), orient="row")
 
 
 def sources_of(paths: Iterable[Path | None]) -> dict[str, str]:

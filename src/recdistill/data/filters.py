@@ -22,7 +22,9 @@ def at_least_rating(interactions: Interactions, minimum: float) -> Interactions:
         The log has no ratings.
     """
     if "rating" not in interactions.frame.columns:
-        raise DataError(f"min rating {minimum} needs ratings, and this source has none. Leave --min-rating out.")
+        raise DataError(
+            f"min rating {minimum} needs ratings, and this source has none. Leave --min-rating out."
+        )
     return interactions.with_frame(interactions.frame.filter(pl.col("rating") >= minimum))
 
 
@@ -74,7 +76,9 @@ def apply_filters(
     report: list[dict[str, Any]] = []
 
     def keep(name: str, value: float | bool, kept: Interactions) -> Interactions:
-        report.append({"filter": name, "value": value, "before": interactions.counts(), "after": kept.counts()})
+        report.append(
+            {"filter": name, "value": value, "before": interactions.counts(), "after": kept.counts()}
+        )
         if not len(kept):
             raise DataError(f"the filter {name} = {value} leaves no interaction. Allowed: a weaker one.")
         return kept
@@ -82,7 +86,11 @@ def apply_filters(
     if min_rating is not None:
         interactions = keep("min_rating", min_rating, at_least_rating(interactions, min_rating))
     if drop_untitled:
-        table = pl.DataFrame({"item_id": [], "title": []}, schema_overrides={"item_id": pl.String}) if items is None else items
+        table = (
+            pl.DataFrame({"item_id": [], "title": []}, schema_overrides={"item_id": pl.String})
+            if items is None
+            else items
+        )
         interactions = keep("drop_untitled", True, with_title(interactions, table))
     if k_core > 1:
         users = max(k_core, min_length)

@@ -63,9 +63,11 @@ class Interactions:
         problems = find_problems(table, origin=origin, first_line=first_line)
         if problems:
             raise DataError(problems[0])
-        casts = {"timestamp": _seconds, "rating": lambda column: column.cast(pl.Float32)}
-        done = {name: cast(table[name]) for name, cast in casts.items() if name in table.columns}
-        return cls(table.with_columns(**done), dict(provenance or {}))
+        if "timestamp" in table.columns:
+            table = table.with_columns(timestamp=_seconds(table["timestamp"]))
+        if "rating" in table.columns:
+            table = table.with_columns(pl.col("rating").cast(pl.Float32))
+        return cls(table, dict(provenance or {}))
 
     @classmethod
     def read(
@@ -174,8 +176,8 @@ def _to_polars(frame: Any) -> pl.DataFrame:
         return pl.DataFrame(frame)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            f"{type(frame).__name__} is no table ({error}). Allowed: a polars, pandas or pyarrow table, a dict of "
-            "columns. Convert it first, e.g. with polars.DataFrame(...)."
+            f"{type(frame).__name__} is no table ({error}). Allowed: a polars, pandas or pyarrow table, a "
+            "dict of columns. Convert it first, e.g. with polars.DataFrame(...)."
         ) from None
 
 
@@ -188,8 +190,9 @@ def _renamed(table: pl.DataFrame, columns: Mapping[str, str], origin: str) -> pl
             chosen.append(pl.col(theirs).alias(ours))
         elif ours in ("user_id", "item_id") or ours in columns:
             raise DataError(
-                f"{origin} has no column {theirs!r} (it has {', '.join(table.columns)}). Needed: user_id and item_id, "
-                f"with timestamp and rating as options. Name it with --{ours.split('_')[0]}-column NAME."
+                f"{origin} has no column {theirs!r} (it has {', '.join(table.columns)}). Needed: user_id "
+                "and item_id, with timestamp and rating as options. Name it with "
+                f"--{ours.split('_')[0]}-column NAME."
             )
     table = table.select(chosen)
     ids = [pl.col(name) for name in ("user_id", "item_id") if not table.schema[name].is_integer()]

@@ -89,10 +89,13 @@ class SequenceDataset:
     def fingerprint(self) -> str:
         """SHA-256 over items, events and rows: two datasets with the same one ask the same questions."""
         arrays = (self.events, self.offsets, self.row_ids, self.row_events, self.row_splits)
-        return fingerprint("\n".join(self.catalogue.raw_ids), *(np.ascontiguousarray(a).tobytes() for a in arrays))
+        return fingerprint(
+            "\n".join(self.catalogue.raw_ids), *(np.ascontiguousarray(a).tobytes() for a in arrays)
+        )
 
     def rows(self, split: Split, *, prefixes: bool = False) -> Ints:
-        """Return the positions (not ids) of a split's rows, ascending; `prefixes` adds those of ``prefix``."""
+        """Return the positions (not ids) of a split's rows, ascending; `prefixes` adds those of "
+        "``prefix``."""
         chosen = self.row_splits == SPLIT_NAMES.index(split)
         if prefixes:
             chosen |= self.row_splits == SPLIT_NAMES.index(PREFIX)
@@ -123,7 +126,8 @@ class SequenceDataset:
         return self.row_events[rows] - self.offsets[self.row_sequences[rows]]
 
     def histories(self, rows: Ints, length: int) -> Ints:
-        """Return ``(n, length)`` the last `length` items before each target, oldest first, `PAD` on the right."""
+        """Return ``(n, length)`` the last `length` items before each target, oldest first, `PAD` on the "
+        "right."""
         ends = self.row_events[rows]
         counts = np.minimum(self.history_lengths(rows), length)
         return gather_windows(self.events, ends - counts, counts, length)

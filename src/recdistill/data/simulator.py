@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,22 +27,29 @@ from recdistill.data.catalogue import Catalogue
 from recdistill.data.interactions import Interactions
 from recdistill.data.sequences import SequenceDataset
 from recdistill.data.simulator_config import ShopConfig
-from recdistill.data.simulator_items import ShopItems, make_items, numbered
-from recdistill.data.simulator_model import MEMORY, Floats, Ints, NextItemModel
+from recdistill.data.simulator_items import make_items, numbered, popularity
+from recdistill.data.simulator_model import Ints, NextItemModel, buy
 from recdistill.data.simulator_oracle import (
     Oracle,
     ShopLog,
     oracle_ranks,
     ranking_metrics,
-    recent_items,
 )
 from recdistill.data.splits import global_time, leave_one_out
 from recdistill.errors import DataError, unknown_name
 from recdistill.runs import atomic_file
 from recdistill.types import PAD, Split
 
-ShopSplit = Literal["global-time", "leave-one-out"]
-SHOP_SPLITS: tuple[ShopSplit, ...] = ("global-time", "leave-one-out")
+SHOP_SPLITS = ("global-time", "leave-one-out")
+__all__ = [
+    "SHOP_SPLITS",
+    "ShopConfig",
+    "SimulatedShop",
+    "simulate",
+    "simulated_dataset",
+    "write_simulated",
+]
+
 ORACLE_FILE = "oracle.parquet"
 _JUDGED: tuple[Split, ...] = ("valid", "test")
 
@@ -93,7 +100,7 @@ class SimulatedShop:
         return {"simulated": True, "simulator": asdict(self.config)}
 
     def dataset(
-        self, split: ShopSplit = "global-time", *, window: int = 10, name: str = "simulated"
+        self, split: str = "global-time", *, window: int = 10, name: str = "simulated"
     ) -> SequenceDataset:
         """Cut the log into rows, as `recdistill.data.splits` does; the oracle is not asked yet.
 
@@ -178,15 +185,15 @@ class SimulatedShop:
         )
         if not same:
             raise DataError(
-                f"dataset {dataset.name!r} was not cut from this simulated shop, or events were filtered out. "
-                "The oracle needs all events of its own shop: make it with simulated_dataset(config)."
+                f"dataset {dataset.name!r} was not cut from this simulated shop, or was filtered. Allowed: "
+                "all events of the oracle's own shop. Make it with simulated_dataset(config)."
             )
         return index
 
 
 def simulated_dataset(
     config: ShopConfig,
-    split: ShopSplit = "global-time",
+    split: str = "global-time",
     window: int = 10,
     *,
     name: str = "simulated",
@@ -208,7 +215,7 @@ def simulated_dataset(
 def write_simulated(
     config: ShopConfig,
     folder: Path | str,
-    split: ShopSplit = "global-time",
+    split: str = "global-time",
     window: int = 10,
     *,
     name: str = "simulated",
@@ -232,7 +239,7 @@ def write_simulated(
 
 
 def with_oracle(dataset: SequenceDataset, table: pl.DataFrame) -> SequenceDataset:
-    """Return the dataset with ``provenance["oracle"][split][oracle]``: metrics of `SimulatedShop.oracle_table`."""
+    """Return the dataset with the metrics of its oracle table: ``provenance["oracle"][split][oracle]``."""
     columns: dict[str, Oracle] = {"rank": "taste", "rank_history": "history"}
     metrics = {
         split: {oracle: ranking_metrics(rows[column].to_numpy()) for column, oracle in columns.items()}
@@ -272,15 +279,6 @@ def simulate(config: ShopConfig) -> SimulatedShop:
     return SimulatedShop(config, model, ShopLog(bought[alive], times[alive], tastes[alive], offsets))
 
 
-def popularity(items: ShopItems, exponent: float, rng: np.random.Generator) -> Floats:
-    """Return ``(I,)`` weights ``∝ (rank + 2)^-exponent``, sum 1; a franchise's items have similar ranks."""
-    appeal = rng.normal(size=len(items.names))[items.franchise] + rng.normal(size=len(items))
-    rank = np.empty(len(items))
-    rank[np.argsort(-appeal)] = np.arange(len(items))
-    weight = np.power(rank + 2.0, -exponent)
-    return np.divide(weight, weight.sum())
-
-
 def visits(config: ShopConfig, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Return ``(U,)`` numbers of purchases and ``(U, T)`` their times, strictly increasing in a row."""
     shape = (config.users, config.max_events)
@@ -289,26 +287,3 @@ def visits(config: ShopConfig, rng: np.random.Generator) -> tuple[Ints, Ints]:
     arrival = rng.integers(0, max(int(config.days * _DAY), 1), size=config.users)
     gaps = 1 + (rng.exponential(config.days_between * _DAY, size=shape)).astype(np.int64)
     return lengths, _START + arrival[:, None] + np.cumsum(gaps, axis=1)
-
-
-def buy(model: NextItemModel, lengths: Ints, times: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Return ``(U, T)`` items bought and ``(U, T)`` tastes at that moment, `PAD` after a shopper's last.
-
-    All shoppers buy at once; the loop goes over the number of the purchase.
-    """
-    bought = np.full(times.shape, PAD, dtype=np.int64)
-    tastes = np.full(times.shape, PAD, dtype=np.int64)
-    taste = rng.choice(model.taste_count, size=len(lengths), p=model.first_taste)
-    for step in range(int(lengths.max())):
-        here = np.flatnonzero(lengths > step)
-        if step:
-            moves = rng.random(len(here)) < model.drift
-            side = rng.choice([-1, 1], size=len(here))
-            genre, platform = np.divmod(taste[here], model.platforms)
-            taste[here] = np.where(moves, genre + side, genre) % model.genres * model.platforms + platform
-        so_far = bought[here, : max(step, len(MEMORY))]
-        bought[here, step] = model.draw(
-            taste[here], recent_items(so_far, step), so_far, times[here, step], rng
-        )
-        tastes[here, step] = taste[here]
-    return bought, tastes

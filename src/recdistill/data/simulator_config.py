@@ -22,8 +22,8 @@ class ShopConfig:
     items
         I, 40 to 10⁷.
     events_per_user
-        Mean number of purchases of a shopper, at least `min_events`. The numbers are geometric above
-        `min_events` and end at four times the mean, which must not pass a quarter of the items.
+        Mean number of purchases of a shopper, from `min_events` to a quarter of the items. The numbers are
+        geometric above `min_events` and end at `max_events`, which lowers the mean a little.
     min_events
         Every shopper has at least so many, 3 or more.
     seed
@@ -84,14 +84,13 @@ class ShopConfig:
             )
         if self.events_per_user < self.min_events:
             raise ConfigError(
-                f"events_per_user is {self.events_per_user:g}, below min_events {self.min_events}. Allowed: the "
-                "mean is at least the minimum. Raise --events or lower --min-events."
+                f"events_per_user is {self.events_per_user:g}, below min_events {self.min_events}. Allowed: "
+                "the mean is at least the minimum. Raise --events or lower --min-events."
             )
-        if self.max_events > self.items // 4:
+        if self.events_per_user > self.items // 4:
             raise ConfigError(
-                f"a shopper can buy up to {self.max_events} items (4 times --events), and the shop has "
-                f"{self.items}. Allowed: up to a quarter of the items. Use --items {4 * self.max_events}, or "
-                "fewer --events."
+                f"events_per_user is {self.events_per_user:g} and the shop has {self.items} items. Allowed: up "
+                f"to a quarter of the items. Use --items {math.ceil(4 * self.events_per_user)}, or fewer --events."
             )
 
     @property
@@ -101,8 +100,8 @@ class ShopConfig:
 
     @property
     def max_events(self) -> int:
-        """T, the most that one shopper buys."""
-        return math.ceil(4 * self.events_per_user)
+        """T, the most that one shopper buys: four times the mean, at most a quarter of the items."""
+        return min(math.ceil(4 * self.events_per_user), self.items // 4)
 
 
 _WHOLE = frozenset({"users", "items", "min_events", "seed", "genres", "platforms"})

@@ -168,6 +168,16 @@ def make_items(
     )
 
 
+def popularity(items: ShopItems, exponent: float, rng: np.random.Generator) -> Floats:
+    """Return ``(I,)`` weights ``∝ (rank + 2)^-exponent``, sum 1; a franchise's items have similar ranks."""
+    appeal = rng.normal(size=len(items.names))[items.franchise] + rng.normal(size=len(items))
+    rank = np.empty(len(items))
+    rank[np.argsort(-appeal)] = np.arange(len(items))
+    weight: Floats = np.power(rank + 2.0, -exponent)
+    normalised: Floats = weight / weight.sum()
+    return normalised
+
+
 def title(name: str, instalment: int, edition: int, platform: int) -> str:
     """Return a title, e.g. ``"Star Harbor 3: Deluxe Edition (Handheld)"``."""
     number = f" {instalment}" if instalment > 1 else ""

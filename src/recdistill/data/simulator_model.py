@@ -93,7 +93,8 @@ class NextItemModel:
     @cached_property
     def first_taste(self) -> Floats:
         """``(K,)`` distribution of a new shopper's taste: half by popularity, half uniform."""
-        return np.add(0.5 * self.cell_mass / self.cell_mass.sum(), 0.5 / self.taste_count)
+        by_popularity: Floats = self.cell_mass / self.cell_mass.sum()
+        return 0.5 * by_popularity + 0.5 / self.taste_count
 
     @cached_property
     def rate(self) -> Floats:
@@ -226,3 +227,34 @@ class NextItemModel:
         point = rng.random(len(recent))[:, None] * total[:, -1:]
         place = (total <= point).sum(axis=1)
         return np.where(total[:, -1] > 0, items[rows, np.minimum(place, items.shape[1] - 1)], PAD)
+
+
+def recent_items(bought: Ints, step: int) -> Ints:
+    """Return ``(n, 3)`` the last items before `step`, newest first, of ``(n, T)`` items bought in order."""
+    recent = np.full((len(bought), len(MEMORY)), PAD, dtype=np.int64)
+    for lag in range(min(step, len(MEMORY))):
+        recent[:, lag] = bought[:, step - 1 - lag]
+    return recent
+
+
+def buy(model: NextItemModel, lengths: Ints, times: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return ``(U, T)`` items bought and ``(U, T)`` tastes at that moment, `PAD` after a shopper's last.
+
+    All shoppers buy at once; the loop goes over the number of the purchase.
+    """
+    bought = np.full(times.shape, PAD, dtype=np.int64)
+    tastes = np.full(times.shape, PAD, dtype=np.int64)
+    taste = rng.choice(model.taste_count, size=len(lengths), p=model.first_taste)
+    for step in range(int(lengths.max())):
+        here = np.flatnonzero(lengths > step)
+        if step:
+            moves = rng.random(len(here)) < model.drift
+            side = rng.choice([-1, 1], size=len(here))
+            genre, platform = np.divmod(taste[here], model.platforms)
+            taste[here] = np.where(moves, genre + side, genre) % model.genres * model.platforms + platform
+        so_far = bought[here, : max(step, len(MEMORY))]
+        bought[here, step] = model.draw(
+            taste[here], recent_items(so_far, step), so_far, times[here, step], rng
+        )
+        tastes[here, step] = taste[here]
+    return bought, tastes

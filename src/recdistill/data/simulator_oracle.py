@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recdistill.data.sequences import gather_windows
-from recdistill.data.simulator_model import MEMORY, Floats, Ints, NextItemModel
+from recdistill.data.simulator_model import MEMORY, Floats, Ints, NextItemModel, recent_items
 from recdistill.types import PAD
 
 Oracle = Literal["taste", "history"]
@@ -51,7 +51,8 @@ class ShopLog:
 def pessimistic_ranks(scores: Floats, targets: Ints) -> Ints:
     """Return ``(n,)`` 0-based ranks of the targets in ``(n, I)`` scores; an equal score counts as better."""
     target_scores = np.take_along_axis(scores, targets[:, None], axis=1)
-    return np.subtract((scores >= target_scores).sum(axis=1), 1)
+    ahead: Ints = (scores >= target_scores).sum(axis=1)  # the target itself is one of them
+    return ahead - 1
 
 
 def ranking_metrics(ranks: Ints, ks: tuple[int, ...] = (1, 5, 10, 20, 50)) -> dict[str, float]:
@@ -60,14 +61,6 @@ def ranking_metrics(ranks: Ints, ks: tuple[int, ...] = (1, 5, 10, 20, 50)) -> di
         return {}
     gains = {"hr": np.ones(len(ranks)), "ndcg": 1 / np.log2(ranks + 2.0), "mrr": 1 / (ranks + 1.0)}
     return {f"{name}@{k}": float((gain * (ranks < k)).mean()) for k in ks for name, gain in gains.items()}
-
-
-def recent_items(bought: Ints, step: int) -> Ints:
-    """Return ``(n, 3)`` the last items before `step`, newest first, of ``(n, T)`` items bought in order."""
-    recent = np.full((len(bought), len(MEMORY)), PAD, dtype=np.int64)
-    for lag in range(min(step, len(MEMORY))):
-        recent[:, lag] = bought[:, step - 1 - lag]
-    return recent
 
 
 def taste_beliefs(model: NextItemModel, bought: Ints, times: Ints) -> Iterator[Floats]:

@@ -1,9 +1,9 @@
 """Cutting a log into train, valid and test rows.
 
 `leave_one_out`: of each sequence the last event is a test row, the last but one a valid row.
-`global_time`: BIGRec's rule, which DLLM2Rec follows. With n events and window L, a user's events at positions
-``min(L, n - 1) .. n - 1`` become targets; all windows are sorted by the time of their target; the first 80 % are
-train, the next 10 % valid, the last 10 % test. A user can be in all three.
+`global_time`: BIGRec's rule, which DLLM2Rec follows. With n events and window L, a user's events at
+positions ``min(L, n - 1) .. n - 1`` become targets; all windows are sorted by the time of their target; the
+first 80 % are train, the next 10 % valid, the last 10 % test. A user can be in all three.
 
 Both number the rows before anything is sampled, so a sample is joined with a teacher that saw more.
 """
@@ -71,7 +71,9 @@ def to_sequences(interactions: Interactions, catalogue: Catalogue) -> Sequences:
     items = _codes(frame["item_id"], names.cast(frame.schema["item_id"], strict=False))
     if items.null_count():
         raw = frame["item_id"].filter(items.is_null())[0]
-        raise DataError(f"item {raw!r} of the log is not in the catalogue. Build it with Catalogue.from_items.")
+        raise DataError(
+            f"item {raw!r} of the log is not in the catalogue. Build it with Catalogue.from_items."
+        )
     table = pl.DataFrame({"user": users, "item": items})
     keys = ["user"]
     if interactions.has_time:
@@ -169,8 +171,8 @@ def global_time(
         ``"index"`` cuts by position, as the authors do, so that one second can lie on both sides of a border;
         ``"push_to_later"`` moves the rows of that second to the later split.
     sample
-        Keep at most so many rows of a split, drawn without replacement. Prefix rows are sampled at the rate of
-        the train rows.
+        Keep at most so many rows of a split, drawn without replacement. Prefix rows are sampled at the rate
+        of the train rows.
     seed
         Of the sample.
     provenance
@@ -192,7 +194,9 @@ def global_time(
     first = np.full(len(sizes), window) if only_full else np.minimum(window, np.maximum(sizes - 1, 1))
     targets = np.flatnonzero(positions >= first[owners])
     if not len(targets):
-        raise DataError(f"no user has more than {window if only_full else 1} events, so there are no windows.")
+        raise DataError(
+            f"no user has more than {window if only_full else 1} events, so there are no windows."
+        )
     targets = targets[np.argsort(data.times[targets], kind="stable")]
     cuts = _cuts(data.times[targets], ratios, tie_policy)
     splits = np.repeat(np.array([TRAIN, VALID, TEST], dtype=np.int8), np.diff([0, *cuts, len(targets)]))

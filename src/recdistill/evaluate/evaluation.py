@@ -57,7 +57,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ConfigError(f"unknown split {self.split!r}. Allowed: {', '.join(SPLITS)}. Pass one of them.")
+            raise ConfigError(
+                f"unknown split {self.split!r}. Allowed: {', '.join(SPLITS)}. Pass one of them."
+            )
         ids, ranks = np.asarray(self.row_ids, np.int64), np.asarray(self.ranks, np.int64)
         object.__setattr__(self, "row_ids", ids)
         object.__setattr__(self, "ranks", ranks)
@@ -67,7 +69,9 @@ class Evaluation:
                 "is needed. Rank the same rows that the ids are taken from."
             )
         if bool((np.diff(ids) <= 0).any()):
-            raise DataError(f"{self.name}: row ids must be ascending and unique. Sort the rows before ranking them.")
+            raise DataError(
+                f"{self.name}: row ids must be ascending and unique. Sort the rows before ranking them."
+            )
         if int(ranks.min()) < 0 or int(ranks.max()) >= self.item_count:
             raise DataError(
                 f"{self.name}: ranks lie in {ranks.min()}..{ranks.max()}; with {self.item_count} items they must lie "
@@ -252,7 +256,9 @@ def require_same_protocol(evaluations: Sequence[Evaluation]) -> None:
         There is none, or two differ in dataset, split, items, rows or in whether seen items compete.
     """
     if not evaluations:
-        raise ConfigError("there is nothing to compare: at least one evaluation is needed. Run recdistill evaluate.")
+        raise ConfigError(
+            "there is nothing to compare: at least one evaluation is needed. Run recdistill evaluate."
+        )
     first = evaluations[0]
     for other in evaluations[1:]:
         difference = _difference(first, other)

@@ -133,16 +133,22 @@ def top_items(
     import torch
 
     if not 1 <= k <= dataset.item_count:
-        raise ConfigError(f"k = {k} is not in 1..{dataset.item_count}, the number of items. Choose a smaller -k.")
+        raise ConfigError(
+            f"k = {k} is not in 1..{dataset.item_count}, the number of items. Choose a smaller -k."
+        )
     top = np.empty((len(rows), k), np.int64)
     for start, chunk, scores in _batches(scorer, dataset, rows, length, batch_size):
         # A copy: the scorer's own array may be shared between calls and must not be written to.
-        values = torch.from_numpy(np.array(scores)) if isinstance(scores, np.ndarray) else scores.detach().clone()
+        values = (
+            torch.from_numpy(np.array(scores)) if isinstance(scores, np.ndarray) else scores.detach().clone()
+        )
         if not values.is_floating_point():
             values = values.double()
         if filter_seen:
             owners, items = dataset.seen(chunk)
-            values[torch.from_numpy(owners).to(values.device), torch.from_numpy(items).to(values.device)] = -torch.inf
+            values[
+                torch.from_numpy(owners).to(values.device), torch.from_numpy(items).to(values.device)
+            ] = -torch.inf
         best, index = values.topk(k, dim=1)  # (B, k)
         index = index.masked_fill(best == -torch.inf, PAD)
         top[start : start + len(chunk)] = index.cpu().numpy()
@@ -206,7 +212,9 @@ def _batches(
 ) -> Iterator[tuple[int, Ints, Scores | Tensor]]:
     """Yield (start, the batch's rows, their checked scores); scores on the CPU come as numpy, without a copy."""
     if length < 1 or batch_size < 1:
-        raise ConfigError(f"length = {length} and batch_size = {batch_size} must be at least 1. Set both above 0.")
+        raise ConfigError(
+            f"length = {length} and batch_size = {batch_size} must be at least 1. Set both above 0."
+        )
     size = min(batch_size, max(_ROWS_AT_LEAST, _SCORES_AT_ONCE // max(dataset.item_count, 1)))
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]

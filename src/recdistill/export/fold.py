@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recdistill.item_encoders import Ids, ItemEncoder
+from recdistill.item_encoders import fold as fold_encoder
 from recdistill.students import SequenceModel
 
 
@@ -17,14 +17,10 @@ def fold(model: SequenceModel) -> SequenceModel:
     """
     was_training = model.training
     model.eval()
-    table = _table(model.item_encoder)
-    output = table if model.tied else _table(model.output_encoder)
+    table = fold_encoder(model.item_encoder)
+    output = table if model.tied else fold_encoder(model.output_encoder)
     folded = SequenceModel(model.student, table, output, bias=model.item_bias is not None)
     if model.item_bias is not None and folded.item_bias is not None:
         folded.item_bias.copy_(model.item_bias)
     model.train(was_training)
     return folded.to(next(model.parameters()).device).eval()
-
-
-def _table(encoder: torch.nn.Module) -> ItemEncoder:
-    return Ids.from_table(encoder(None).float().clone())

@@ -207,7 +207,7 @@ class Knowledge:
     ) -> Tensor:
         """Score arbitrary items; larger is better.
 
-        With query and item embeddings the score is exact, by ``manifest["metric"]``: ``-‖g - z‖²``
+        With query and item embeddings the score is exact, by `metric`: ``-‖g - z‖²``
         (``squared_l2``), ``-‖g - z‖`` (``l2``), ``cosine`` or ``dot``. Else it comes from the list:
         ``-distance`` of a listed item (``-position`` without distances), and `gap` below the worst of the
         list for every other item.
@@ -256,18 +256,21 @@ class Knowledge:
 
     @property
     def metric(self) -> str:
-        """How queries and items are compared.
+        """How query and item embeddings are compared: ``manifest["embedding_metric"]``, else ``["metric"]``.
+
+        The two differ where distances are not those of the embeddings, such as negative log-probabilities.
 
         Raises
         ------
         KnowledgeError
-            The manifest names none, or one that does not exist.
+            The manifest names none that exists.
         """
-        metric = self.manifest.get("metric")
+        metric = self.manifest.get("embedding_metric", self.manifest.get("metric"))
         if metric not in METRICS:
             raise KnowledgeError(
-                f"the knowledge was made with metric {metric!r}. Scores from embeddings need one of: "
-                f"{', '.join(METRICS)}. Make the knowledge anew with: recdistill teach"
+                f"query and item embeddings cannot be compared by {metric!r}. The manifest's "
+                f"embedding_metric (or metric) must be one of: {', '.join(METRICS)}. Make the knowledge "
+                "anew with: recdistill teach"
             )
         return str(metric)
 

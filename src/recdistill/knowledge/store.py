@@ -143,11 +143,9 @@ def manifest_of(knowledge: Knowledge, manifest: Mapping[str, Any]) -> dict[str, 
     Raises
     ------
     KnowledgeError
-        The dataset is not named, or query embeddings come without a metric.
+        The dataset is not named.
     """
     require_origin(manifest)
-    if knowledge.query_embeddings is not None and knowledge.item_embeddings is not None:
-        _ = knowledge.metric  # raises where the manifest names none
     return {
         **manifest,
         "rows": len(knowledge),

@@ -39,8 +39,8 @@ Where the authors' code differs
    meant is -log(1 - sigmoid(f_neg)). Of several negatives the mean counts. A batch without negatives has no
    such term: losses over the whole catalogue, which draw none, push down by themselves.
 6. exclude_teacher: False | False | True. A sampled item that the teacher lists is no negative.
-7. dros_weight: 0 in all. The code adds alpha times the DROS term of each listed item; to do as it does, set it
-   to the loss's alpha.
+7. dros_weight: 0 in all. The code adds alpha times the DROS term of each listed item; to do as it does,
+   set it to the loss's alpha.
 8. official_broadcast: False in all. The code multiplies (B, 1) weights by (B,) DROS terms into (B, B): each
    place of the list counts its mean weight times its mean term, for all rows alike. True does the same.
 9. distance_power: 1 in all. The paper squares L2 distances, the code does not. Stored is what the teacher

@@ -57,7 +57,8 @@ class TransitionGraph:
     Parameters
     ----------
     dataset
-        Only events of `SequenceDataset.train_event_mask` are looked at.
+        A pair counts where its later event is the target of a training (or prefix) row: the events that
+        training may look at, and each of them once where windows overlap.
     max_gap
         G ≥ 1, how far apart two events may stand.
     backward
@@ -68,6 +69,8 @@ class TransitionGraph:
         self.dataset = dataset
         self.max_gap = max_gap
         self.backward = backward
+        self._is_target = np.zeros(len(dataset.events), dtype=bool)
+        self._is_target[dataset.row_events[dataset.rows("train", prefixes=True)]] = True
         self._sequence = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
         edges = [self._edges(gap) for gap in range(1, max_gap + 1)]
         first, second, weight = (np.concatenate(part) for part in zip(*edges, strict=True))
@@ -84,16 +87,16 @@ class TransitionGraph:
     def _edges(self, gap: int) -> tuple[Ints, Ints, Doubles]:
         """Return first item, second item and weight of all training pairs at one distance."""
         start = np.arange(len(self.dataset.events) - gap)
-        start = start[self._both_trained(start, start + gap)]
+        start = start[self._counts(start, start + gap)]
         items = self.dataset.events
         return items[start], items[start + gap], np.full(len(start), 1 / gap)
 
-    def _both_trained(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
-        """Whether two events stand in one sequence and training may look at the later one."""
+    def _counts(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
+        """Whether two events stand in one sequence and the later one is a training target."""
         inside = (first >= 0) & (second < len(self.dataset.events))
         low, high = np.maximum(first, 0), np.minimum(second, len(self.dataset.events) - 1)
         same: npt.NDArray[np.bool_] = self._sequence[low] == self._sequence[high]
-        return inside & same & self.dataset.train_event_mask[high]
+        return inside & same & self._is_target[high]
 
     def own_transitions(self, rows: Ints) -> OwnTransitions:
         """Return the edges that the target events of the ``(B,)`` rows put into A; none for valid and test."""
@@ -101,7 +104,7 @@ class TransitionGraph:
         found: list[tuple[Ints, Ints, Ints, Doubles]] = []
         for gap in range(1, self.max_gap + 1):
             for first, second in ((events - gap, events), (events, events + gap)):
-                real = self._both_trained(first, second)
+                real = self._counts(first, second)
                 a, c = self.dataset.events[first[real]], self.dataset.events[second[real]]
                 weight = np.full(len(a), 1 / gap)
                 found.append((batch[real], a, c, weight))

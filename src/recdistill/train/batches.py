@@ -139,7 +139,7 @@ class BatchLoader:
         whole = len(order) // self.batch_size
         shuffled = generator.permutation(whole)
         kept = whole * self.batch_size
-        return np.concatenate([order[:kept].reshape(whole, -1)[shuffled].ravel(), order[kept:]])
+        return np.concatenate([order[:kept].reshape(whole, self.batch_size)[shuffled].ravel(), order[kept:]])
 
     def _batch(self, chosen: Ints, generator: np.random.Generator) -> Batch:
         starts, counts = self._pieces[0][chosen], self._pieces[1][chosen]

@@ -1,7 +1,7 @@
 """Where logs and titles come from: one reader per format, each returning a checked log and its items.
 
-`SOURCES` maps the name of ``recdistill data <name>`` to its reader. The authors' window files are split already
-and have a reader of their own, `read_windows`, that returns the dataset.
+`SOURCES` maps the name of ``recdistill data <name>`` to its reader. The authors' window files are split
+already and have a reader of their own, `read_windows`, that returns the dataset.
 """
 
 from __future__ import annotations

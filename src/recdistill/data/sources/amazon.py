@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,13 @@ def read_amazon(
     reviews = _find_reviews(folder, names, category)
     found = category or _category(reviews, names)
     meta = _only(folder, [names.meta.replace("*", found)], names, f"metadata of {found}")
-    keys = {names.user: pl.String, names.item: pl.String, names.time: pl.Int64, "overall": pl.Float32, "rating": pl.Float32}
+    keys = {
+        names.user: pl.String,
+        names.item: pl.String,
+        names.time: pl.Int64,
+        "overall": pl.Float32,
+        "rating": pl.Float32,
+    }
     table = pl.concat(_json_table(block, keys, reviews.name, line) for line, block in _blocks(reviews))
     table = table.select(
         user_id=names.user,
@@ -155,7 +162,11 @@ def read_metadata(path: Path, wanted: set[str], *, literal: bool, item: str = "a
         Key of the id.
     """
     rows: dict[str, tuple[str, ...]] = {}
+    key = re.compile(rb"""["']%b["']\s*:\s*["']([^"']{1,99})["']""" % item.encode())
     for number, line in _lines(path):
+        seen = key.search(line)
+        if seen and seen[1].decode("utf-8", "replace") not in wanted:
+            continue  # parsing is what costs: most records are of other items
         record = _literal(line, path.name, number) if literal else _json(line, path.name, number)
         name = str(record.get(item, record.get("asin", "")))
         if name in wanted and name not in rows:
@@ -163,7 +174,7 @@ def read_metadata(path: Path, wanted: set[str], *, literal: bool, item: str = "a
             fields = (record.get("title"), record.get("categories") or record.get("category"), brand)
             rows[name] = (name, *map(_flat, fields), _flat(record.get("description"), " ")[:LONGEST_TEXT])
     schema = ("item_id", "title", "categories", "brand", "description")
-    table = pl.DataFrame(list(rows.values()), schema={name: pl.String for name in schema}, orient="row")
+    table = pl.DataFrame(list(rows.values()), schema=dict.fromkeys(schema, pl.String), orient="row")
     # scripts instead of titles: the publisher's own notebook drops them by this word
     broken = pl.col("title").str.contains("getTime", literal=True)
     return table.with_columns(title=pl.when(broken).then(pl.lit("")).otherwise("title"))
@@ -186,7 +197,9 @@ def _find_reviews(folder: Path, names: Release, category: str | None) -> Path:
 
 
 def _matching(folder: Path, patterns: list[str]) -> list[Path]:
-    found = {path for pattern in patterns for end in ("", ".gz", ".zst") for path in folder.glob(pattern + end)}
+    found = {
+        path for pattern in patterns for end in ("", ".gz", ".zst") for path in folder.glob(pattern + end)
+    }
     if not any(pattern.startswith("meta_") for pattern in patterns):
         found = {path for path in found if not path.name.startswith("meta_")}
     return sorted(found)
@@ -200,8 +213,8 @@ def _only(folder: Path, patterns: list[str], names: Release, what: str) -> Path:
         listed = ", ".join(path.name for path in found)
         raise DataError(f"{folder} holds several files of {what}: {listed}. Choose one: --category NAME.")
     raise DataError(
-        f"{folder} holds no {patterns[0]}.gz ({what}). Get it from {names.page} and put it there; the category "
-        "is the * in the name."
+        f"{folder} holds no {patterns[0]}.gz ({what}). Get it from {names.page} and put it there; the "
+        "category is the * in the name."
     )
 
 
@@ -235,7 +248,9 @@ def _json_table(block: bytes, keys: dict[str, Any], origin: str, first_line: int
         for number, line in enumerate(block.splitlines(), first_line):
             if line.strip():
                 _json(line, origin, number)
-        raise DataError(f"{origin}, after line {first_line}: {str(error).splitlines()[0]}. Mend the file.") from None
+        raise DataError(
+            f"{origin}, after line {first_line}: {str(error).splitlines()[0]}. Mend the file."
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -277,6 +292,6 @@ def _record(record: Any, origin: str, number: int) -> dict[str, Any]:
 
 def _unreadable(origin: str, number: int, kind: str, error: BaseException) -> DataError:
     return DataError(
-        f"{origin}, line {number}: no {kind} dictionary ({type(error).__name__}: {str(error)[:80]}). Allowed: one "
-        "record in braces a line. Mend or remove the line, or get the file anew."
+        f"{origin}, line {number}: no {kind} dictionary ({type(error).__name__}: {str(error)[:80]}). "
+        "Allowed: one record in braces a line. Mend or remove the line, or get the file anew."
     )

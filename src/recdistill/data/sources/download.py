@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -81,8 +82,8 @@ def download(name: str, folder: Path | None = None, *, archive: Archive | None =
     Raises
     ------
     DataError
-        The set cannot be fetched by itself, the network does not answer, or the file is not the right one. The
-        message says what to put where by hand.
+        The set cannot be fetched by itself, the network does not answer, or the file is not the right one.
+        The message says what to put where by hand.
     """
     chosen = archive or ARCHIVES.get(name)
     if chosen is None:
@@ -95,18 +96,20 @@ def download(name: str, folder: Path | None = None, *, archive: Archive | None =
     if all((target / member).is_file() for member in needed):
         return target
     target.mkdir(parents=True, exist_ok=True)
-    with atomic_file(target / PurePosixPath(chosen.url).name) as zipped:
+    with tempfile.TemporaryDirectory(prefix=".download.", dir=target) as place:
+        zipped = Path(place) / "archive.zip"
         _fetch(chosen, zipped, needed, target)
         _unpack(zipped, chosen, target)
-    (target / PurePosixPath(chosen.url).name).unlink()
     return target
 
 
 def _fetch(archive: Archive, path: Path, needed: list[str], target: Path) -> None:
-    by_hand = f"Fetch {archive.url} by hand and put {', '.join(needed)} into a folder, then pass --source FOLDER."
+    by_hand = (
+        f"Fetch {archive.url} by hand and put {', '.join(needed)} into a folder, then pass --source FOLDER."
+    )
     try:
-        request = urllib.request.Request(archive.url, headers={"User-Agent": "recdistill"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:  # noqa: S310
+        request = urllib.request.Request(archive.url, headers={"User-Agent": "recdistill"})
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
             shutil.copyfileobj(answer, file, 1 << 20)
     except (urllib.error.URLError, OSError) as error:
         raise DataError(f"{archive.url} cannot be fetched ({error}). {by_hand}") from None
@@ -116,8 +119,8 @@ def _fetch(archive: Archive, path: Path, needed: list[str], target: Path) -> Non
             digest.update(block)
     if digest.hexdigest() != archive.digest:
         raise DataError(
-            f"{archive.url} has {archive.algorithm} {digest.hexdigest()}, not {archive.digest}: another file, or a "
-            f"broken one. Nothing was kept in {target}. {by_hand}"
+            f"{archive.url} has {archive.algorithm} {digest.hexdigest()}, not {archive.digest}: another "
+            f"file, or a broken one. Nothing was kept in {target}. {by_hand}"
         )
 
 
@@ -127,5 +130,9 @@ def _unpack(zipped: Path, archive: Archive, target: Path) -> None:
         for member in content.infolist():
             name = PurePosixPath(member.filename).name
             if name in archive.files and not member.is_dir():
-                with atomic_file(inside(target, name)) as path, content.open(member) as source, path.open("wb") as out:
+                with (
+                    atomic_file(inside(target, name)) as path,
+                    content.open(member) as source,
+                    path.open("wb") as out,
+                ):
                     shutil.copyfileobj(source, out, 1 << 20)

@@ -33,7 +33,8 @@ def read_files(
         The log (``user_id, item_id[, timestamp][, rating]``), or a folder with ``interactions.csv`` (or
         ``.tsv``, ``.parquet``). Without timestamps the order of the rows is the order in time.
     items
-        ``item_id, title`` and any other columns; by default ``items.csv`` (or ``.tsv``, ``.parquet``) beside it.
+        ``item_id, title`` and any other columns; by default ``items.csv`` (or ``.tsv``, ``.parquet``)
+        beside it.
     columns
         Ours → theirs, for the log; ``item_id`` also for the items if they have that column.
     title_column
@@ -84,5 +85,7 @@ def read_frames(
         return log, pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
     table = items if isinstance(items, pl.DataFrame) else pl.DataFrame(items)
     if missing := [name for name in ("item_id", "title") if name not in table.columns]:
-        raise DataError(f"the items have no column {missing[0]!r} (they have {', '.join(table.columns)}). Rename one.")
+        raise DataError(
+            f"the items have no column {missing[0]!r} (they have {', '.join(table.columns)}). Rename one."
+        )
     return log, table

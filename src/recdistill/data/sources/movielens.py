@@ -28,10 +28,27 @@ from recdistill.errors import DataError
 Source = tuple[Interactions, pl.DataFrame]
 
 #: u.genre of MovieLens 100K: the order of the 19 flags in u.item.
-_GENRES_100K = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
-    "Mystery Romance Sci-Fi Thriller War Western"
-).split()
+_GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 _SITE = "https://grouplens.org/datasets/movielens/"
 
 
@@ -42,7 +59,10 @@ def read_movielens_100k(source: Path | str) -> Source:
     movies = need_file(folder, "u.item", where_from=_SITE + "100k/")
     names = ("item_id", "title", "date", "video_date", "url", *_GENRES_100K)
     table = split_lines(read_text(movies), "|", names, movies.name)
-    genres = [", ".join(g for g, flag in zip(_GENRES_100K, row, strict=True) if flag == "1") for row in table[:, 5:].rows()]
+    genres = [
+        ", ".join(g for g, flag in zip(_GENRES_100K, row, strict=True) if flag == "1")
+        for row in table[:, 5:].rows()
+    ]
     items = table.select("item_id", "title", genres=pl.Series(genres))
     return _log(ratings, "movielens-100k", movies, separator="\t"), items
 
@@ -93,7 +113,9 @@ def _with_genres(items: pl.DataFrame) -> pl.DataFrame:
     return items.with_columns(genres.str.replace_all("|", ", ", literal=True))
 
 
-def _log(ratings: Path, kind: str, movies: Path, *, separator: str, item_type: Any = pl.Int32) -> Interactions:
+def _log(
+    ratings: Path, kind: str, movies: Path, *, separator: str, item_type: Any = pl.Int32
+) -> Interactions:
     """Read user, item, rating, time: as numbers in one go, or as text if a field resists, to name the row."""
     types = {"user_id": pl.Int32, "item_id": item_type, "rating": pl.Float32, "timestamp": pl.Int64}
     provenance = {"format": kind, "files": sources_of([ratings, movies])}
@@ -133,6 +155,6 @@ def _require_numbers(column: pl.Series, kind: Any, origin: str, first_line: int)
     wrong = (column.cast(kind, strict=False).is_null() & column.is_not_null()).arg_true()
     if len(wrong):
         raise DataError(
-            f"{origin}, line {wrong[0] + first_line}: {column.name} is {column[wrong[0]]!r}. Allowed: a whole "
-            "number. Mend or remove the line."
+            f"{origin}, line {wrong[0] + first_line}: {column.name} is {column[wrong[0]]!r}. Allowed: a "
+            "whole number. Mend or remove the line."
         )

@@ -38,7 +38,9 @@ def read_recbole(
         A file is missing, or a first line lacks the types.
     """
     inter = _inter_file(Path(source).expanduser())
-    item = next((path for end in ("", ".gz", ".zst") if (path := Path(_stem(inter) + f".item{end}")).is_file()), None)
+    item = next(
+        (path for end in ("", ".gz", ".zst") if (path := Path(_stem(inter) + f".item{end}")).is_file()), None
+    )
     renamed = dict(columns or {})
     log = Interactions.from_frame(
         _atomic(inter),
@@ -54,8 +56,8 @@ def read_recbole(
     title = title_column or next((name for name in _TITLES if name in table.columns), None)
     if ids not in table.columns or (title is not None and title not in table.columns):
         raise DataError(
-            f"{item.name} has the columns {', '.join(table.columns)}. Needed: {ids} and a title. Name them with "
-            "--item-column and --title-column."
+            f"{item.name} has the columns {', '.join(table.columns)}. Needed: {ids} and a title. Name them "
+            "with --item-column and --title-column."
         )
     table = table.rename({ids: "item_id"} | ({title: "title"} if title else {}))
     return log, table if title else table.with_columns(title=pl.lit(""))
@@ -73,8 +75,8 @@ def _inter_file(source: Path) -> Path:
         return found[0]
     listed = ", ".join(path.name for path in found)
     raise DataError(
-        f"{source} holds {f'several .inter files ({listed})' if found else 'no .inter file'}. Needed: one. Pass the "
-        "file itself: --source DIR/name.inter."
+        f"{source} holds {f'several .inter files ({listed})' if found else 'no .inter file'}. Needed: one. "
+        "Pass the file itself: --source DIR/name.inter."
     )
 
 
@@ -85,7 +87,7 @@ def _atomic(path: Path) -> pl.DataFrame:
     wrong = [":".join(name) for name in names if len(name) != 2 or name[1] not in _TYPES]
     if wrong:
         raise DataError(
-            f"{path.name}: column {wrong[0]!r} has no type. Allowed: name:type with one of {', '.join(_TYPES)}, "
-            "e.g. user_id:token. Mend the first line."
+            f"{path.name}: column {wrong[0]!r} has no type. Allowed: name:type with one of "
+            f"{', '.join(_TYPES)}, e.g. user_id:token. Mend the first line."
         )
     return table.rename({old: new[0] for old, new in zip(table.columns, names, strict=True)})

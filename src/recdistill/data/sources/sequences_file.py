@@ -13,7 +13,9 @@ from recdistill.errors import DataError
 _ORDERED = "_in_time_order"
 
 
-def read_sequences(source: Path | str, *, items: Path | str | None = None) -> tuple[Interactions, pl.DataFrame]:
+def read_sequences(
+    source: Path | str, *, items: Path | str | None = None
+) -> tuple[Interactions, pl.DataFrame]:
     """Read ``sequences.tsv`` and ``items.tsv`` (also ``.gz``, ``.zst``).
 
     Parameters
@@ -34,7 +36,11 @@ def read_sequences(source: Path | str, *, items: Path | str | None = None) -> tu
     if not path.is_file():
         path = need_file(need_folder(path), "sequences.tsv", where_from="your own export")
     found = Path(items) if items is not None else find_file(path.parent, "items.tsv", "items.csv")
-    table = pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}) if found is None else read_items(found)
+    table = (
+        pl.DataFrame(schema={"item_id": pl.String, "title": pl.String})
+        if found is None
+        else read_items(found)
+    )
     log = Interactions.from_frame(
         explode_sequences(read_table(path, quoted=False), path.name),
         provenance={"format": "sequences", "files": sources_of([path, found])},
@@ -55,18 +61,22 @@ def explode_sequences(table: pl.DataFrame, origin: str) -> pl.DataFrame:
     others = [name for name in table.columns if name != "user_id"]
     if "user_id" not in table.columns or not (len(ordered) == 1 or len(others) == 1):
         raise DataError(
-            f"{origin} has the columns {', '.join(table.columns)}. Needed: user_id and one that ends in {_ORDERED}. "
-            "Rename them in the first line."
+            f"{origin} has the columns {', '.join(table.columns)}. Needed: user_id and one that ends in "
+            f"{_ORDERED}. Rename them in the first line."
         )
     column = pl.col(ordered[0] if ordered else others[0])
     rows = table.select("user_id", item_id=column.fill_null("").str.strip_chars().str.split(" "))
     repeated = (~rows["user_id"].is_first_distinct()).arg_true()
     if len(repeated):
         line = repeated[0] + 2
-        raise DataError(f"{origin}, line {line}: user {rows['user_id'][line - 2]!r} has a line already. Join them.")
+        raise DataError(
+            f"{origin}, line {line}: user {rows['user_id'][line - 2]!r} has a line already. Join them."
+        )
     events = rows.explode("item_id").filter(pl.col("item_id") != "")
     if events.height == 0:
-        raise DataError(f"{origin} holds no event. Needed: item ids, separated by blanks, in the second column.")
+        raise DataError(
+            f"{origin} holds no event. Needed: item ids, separated by blanks, in the second column."
+        )
     return events
 
 
@@ -82,7 +92,7 @@ def read_items(path: Path, *, id_column: str = "item_id", title_column: str = "t
     missing = [name for name in (id_column, title_column) if name not in table.columns]
     if missing:
         raise DataError(
-            f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Needed: an id and a "
-            "title. Name them with --item-column and --title-column."
+            f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Needed: an id "
+            "and a title. Name them with --item-column and --title-column."
         )
     return table.rename({id_column: "item_id", title_column: "title"})

@@ -112,7 +112,8 @@ def _read(path: Path, user_column: str | None) -> Windows:
     missing = [column for column in ("seq", "len_seq", "next") if column not in table.columns]
     if missing:
         raise DataError(
-            f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Needed: seq, len_seq, next."
+            f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Needed: seq, "
+            "len_seq, next."
         )
     try:
         lists = table["seq"].str.json_decode(pl.List(pl.Int64))
@@ -120,12 +121,16 @@ def _read(path: Path, user_column: str | None) -> Windows:
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"{path.name} holds a row that is no window ({reason}). Allowed: seq a list of whole numbers such as "
+            f"{path.name} holds a row that is no window ({reason}). Allowed: seq a list of whole numbers "
+            "such as "
             '"[3, 7, 9]", len_seq and next whole numbers. Mend the file.'
         ) from None
     sizes = lists.list.len()
     if lists.null_count() or numbers.null_count().sum_horizontal()[0] or sizes.n_unique() > 1:
-        raise DataError(f"{path.name}: every seq needs the same length, and no field may be empty. Pad with the item count.")
+        raise DataError(
+            f"{path.name}: every seq needs the same length, and no field may be empty. Pad with the item "
+            "count."
+        )
     users = None
     column = user_column or next((c for c in table.columns if c.startswith("user")), None)
     if column is not None:
@@ -143,8 +148,8 @@ def _item_count(parts: Any) -> int:
     pads = np.unique(np.concatenate(padding))
     if len(pads) > 1:
         raise DataError(
-            f"the padded places hold {len(pads)} values (e.g. {pads[0]}, {pads[1]}). Allowed: one, the number of "
-            "items. Check len_seq, or state --n-items."
+            f"the padded places hold {len(pads)} values (e.g. {pads[0]}, {pads[1]}). Allowed: one, the "
+            "number of items. Check len_seq, or state --n-items."
         )
     if len(pads):
         return int(pads[0])
@@ -162,13 +167,16 @@ def _checked(part: Windows, item_count: int, origin: str) -> Windows:
         if bad.any():
             line = int(np.flatnonzero(bad)[0]) + 2
             allowed = f"1..{width}" if what == "len_seq" else f"0..{item_count - 1}"
-            raise DataError(f"{origin}, line {line}: {what} is out of range. Allowed: {allowed}. Mend or remove the row.")
+            raise DataError(
+                f"{origin}, line {line}: {what} is out of range. Allowed: {allowed}. Mend or remove the row."
+            )
     return part
 
 
 @dataclass(frozen=True, eq=False)
 class _Stitched:
-    """Sequences of one split: ``(E,)`` events, ``(U,)`` sizes, ``(W,)`` target event and sequence of each row."""
+    """Sequences of one split: ``(E,)`` events, ``(U,)`` sizes, ``(W,)`` target event and sequence of each "
+    "row."""
 
     events: Ints
     sizes: Ints
@@ -217,7 +225,8 @@ def _follows(history: Ints, lengths: Ints, targets: Ints) -> npt.NDArray[np.bool
     expected = np.where(full, longer[:, 1:], longer[:, :-1])
     size = np.minimum(lengths[:-1] + 1, width)
     same = (history[1:] == expected) | (places >= size[:, None])
-    return same.all(axis=1) & (lengths[1:] == size)
+    follows: npt.NDArray[np.bool_] = same.all(axis=1) & (lengths[1:] == size)
+    return follows
 
 
 def _joined(
@@ -226,7 +235,9 @@ def _joined(
     """Lay the splits one after the other, the prefix rows last."""
     event_base = np.cumsum([0, *(len(part.events) for part in parts)])
     sequence_base = np.cumsum([0, *(len(part.sizes) for part in parts)])
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(
+        np.int64
+    )
     row_events = [part.row_events + base for part, base in zip(parts, event_base, strict=False)]
     row_sequences = [part.row_sequences + base for part, base in zip(parts, sequence_base, strict=False)]
     row_sequences.append(np.searchsorted(offsets, prefixes, side="right") - 1)

@@ -1,0 +1,323 @@
+"""Is one model better than another, and by how much: paired test, bootstrap intervals, Holm's correction.
+
+* **Test.** Paired randomisation: under the null hypothesis the two models' values of one row may be swapped, so
+  the signs of the row differences are flipped at random. With several seeds a row's value is first averaged
+  over the seeds; the test then speaks about the averaged models on rows like these, and the interval below
+  carries the spread of the seeds. (Smucker, Allan, Carterette, CIKM 2007.)
+* **Interval.** Percentile bootstrap; every resample draws rows with replacement (the same rows for all models, so
+  it is paired) and, independently for each model, seeds with replacement. (Efron, Tibshirani 1993.)
+  Few seeds make it somewhat too narrow: with S seeds it sees (S - 1) / S of their variance.
+* **Several comparisons.** Holm's step-down correction over all comparisons of one table. (Holm 1979.)
+
+Rows are treated as exchangeable: several rows of one user count as several questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from recdistill.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+#: Elements of one chunk of random draws: 32 MiB of 8-byte numbers.
+_DRAWS_AT_ONCE = 1 << 22
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against a reference on one metric.
+
+    Attributes
+    ----------
+    metric, model, reference
+        What was compared.
+    value, reference_value
+        Means over rows and seeds.
+    difference
+        ``value - reference_value``.
+    relative
+        ``difference / reference_value``, or None where the reference is 0.
+    interval
+        Bootstrap interval of the difference.
+    confidence
+        Its level, e.g. 0.95.
+    p
+        Two-sided p-value of the paired randomisation test.
+    p_holm
+        The same after Holm's correction over the comparisons it was reported with; equal to `p` when alone.
+    n
+        Rows.
+    seeds
+        Number of seeds of the model and of the reference.
+    """
+
+    metric: str
+    model: str
+    reference: str
+    value: float
+    reference_value: float
+    difference: float
+    relative: float | None
+    interval: Interval
+    confidence: float
+    p: float
+    p_holm: float
+    n: int
+    seeds: tuple[int, int]
+
+
+class Bootstrap:
+    """Resampled means of several models, all on the same resampled rows.
+
+    Parameters
+    ----------
+    values
+        Name → ``(S, n)`` metric of each seed and row (S may differ between models, n may not).
+    resamples
+        R, number of resamples.
+    confidence
+        Level of the intervals, between 0 and 1.
+    seed
+        Seed of the resampling.
+
+    Attributes
+    ----------
+    means
+        Name → ``(R,)`` mean of each resample.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Floats], *, resamples: int = 2_000, confidence: float = 0.95, seed: int = 0
+    ) -> None:
+        if not 0 < confidence < 1 or resamples < 1:
+            raise ConfigError(
+                f"confidence = {confidence} must lie between 0 and 1 and resamples = {resamples} above 0. "
+                "Use confidence = 0.95 and resamples = 2000."
+            )
+        self.confidence = confidence
+        rng = np.random.default_rng(seed)
+        per_seed = _resampled_means(np.concatenate(list(values.values())), resamples, rng)  # (all seeds, R)
+        splits = np.cumsum([len(one) for one in values.values()])[:-1]
+        self.means = {
+            name: _resample_seeds(part, rng)
+            for name, part in zip(values, np.split(per_seed, splits), strict=True)
+        }
+
+    def interval(self, name: str) -> Interval:
+        """Return the interval of a model's mean."""
+        return self._percentiles(self.means[name])
+
+    def difference(self, name: str, reference: str) -> Interval:
+        """Return the interval of the difference of two models' means."""
+        return self._percentiles(self.means[name] - self.means[reference])
+
+    def _percentiles(self, means: Floats) -> Interval:
+        outside = (1 - self.confidence) / 2
+        low, high = np.quantile(means, [outside, 1 - outside])
+        return float(low), float(high)
+
+
+def compare_many(
+    values: Mapping[str, Floats],
+    reference: str,
+    *,
+    metric: str,
+    permutations: int = 10_000,
+    seed: int = 0,
+    bootstrap: Bootstrap | None = None,
+) -> dict[str, Comparison]:
+    """Compare every model with the reference; p-values are Holm-corrected over these comparisons.
+
+    Parameters
+    ----------
+    values
+        Name → ``(S, n)`` metric of each seed and row, the reference among them.
+    reference
+        The name that the others are compared with.
+    metric
+        Name of the metric, for the record.
+    permutations
+        Random sign patterns of each test.
+    seed
+        Seed of the random numbers.
+    bootstrap
+        Resampled means of the same values; made with the defaults when None.
+
+    Returns
+    -------
+    dict
+        Name → comparison, in the order of `values`, without the reference.
+
+    Raises
+    ------
+    ConfigError
+        The reference is not there, there is no row, or the models have different numbers of rows.
+    """
+    _check_values(values, reference)
+    bootstrap = bootstrap or Bootstrap(values, seed=seed)
+    base = values[reference]
+    found = []
+    for name, own in values.items():
+        if name == reference:
+            continue
+        value, reference_value = float(own.mean()), float(base.mean())
+        p = sign_flip_p(own.mean(0) - base.mean(0), permutations=permutations, seed=seed)
+        found.append(
+            Comparison(
+                metric=metric,
+                model=name,
+                reference=reference,
+                value=value,
+                reference_value=reference_value,
+                difference=value - reference_value,
+                relative=(value - reference_value) / reference_value if reference_value else None,
+                interval=bootstrap.difference(name, reference),
+                confidence=bootstrap.confidence,
+                p=p,
+                p_holm=p,
+                n=own.shape[1],
+                seeds=(len(own), len(base)),
+            )
+        )
+    return {one.model: one for one in holm_corrected(found)}
+
+
+def compare_rows(
+    values: Floats,
+    reference_values: Floats,
+    *,
+    metric: str = "metric",
+    model: str = "model",
+    reference: str = "reference",
+    permutations: int = 10_000,
+    resamples: int = 2_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models row by row.
+
+    Parameters
+    ----------
+    values, reference_values
+        ``(S, n)`` and ``(S', n)`` metric of each seed and row; ``(n,)`` counts as one seed.
+    metric, model, reference
+        Names, for the record.
+    permutations
+        Random sign patterns of the test; the smallest p-value is ``1 / (permutations + 1)``.
+    resamples, confidence
+        Of the bootstrap interval.
+    seed
+        Seed of the random numbers: the same input gives the same answer.
+
+    Raises
+    ------
+    ConfigError
+        The two have different numbers of rows, or none, or an option is out of range.
+    """
+    # The two may bear the same name (two runs of one model), so they are told apart by position.
+    pair = {"model": np.atleast_2d(values), "reference": np.atleast_2d(reference_values)}
+    _check_values(pair, "reference")
+    bootstrap = Bootstrap(pair, resamples=resamples, confidence=confidence, seed=seed)
+    found = compare_many(
+        pair, "reference", metric=metric, permutations=permutations, seed=seed, bootstrap=bootstrap
+    )
+    return replace(found["model"], model=model, reference=reference)
+
+
+def sign_flip_p(differences: Floats, *, permutations: int = 10_000, seed: int = 0) -> float:
+    """Return the two-sided p-value of the paired randomisation test on the mean difference.
+
+    ``p = (1 + #{|T*| >= |T|}) / (1 + permutations)``: the observed pattern is one of the possible ones, and with
+    it counted the test keeps its level exactly (Phipson, Smyth 2010).
+
+    Parameters
+    ----------
+    differences
+        ``(n,)`` one model's value minus the other's.
+    permutations
+        Random sign patterns, at least 1.
+    seed
+        Seed of the signs.
+
+    Raises
+    ------
+    ConfigError
+        `permutations` is below 1.
+    """
+    if permutations < 1:
+        raise ConfigError(f"permutations = {permutations} must be at least 1. Use 10000.")
+    active = differences[differences != 0]  # a row without a difference is the same under either sign
+    if not len(active):
+        return 1.0
+    rng = np.random.default_rng(seed)
+    total = active.sum()
+    limit = abs(total) - _ROUNDING * np.abs(active).sum()  # equal sums may differ in the last bit
+    extreme, step = 0, max(1, _DRAWS_AT_ONCE // len(active))
+    for start in range(0, permutations, step):
+        count = min(step, permutations - start)
+        bits = np.unpackbits(rng.integers(0, 256, (count, -(-len(active) // 8)), np.uint8), axis=1)
+        flipped = bits[:, : len(active)].astype(np.float64) @ active  # (count,), sum of the flipped ones
+        extreme += int((np.abs(total - 2 * flipped) >= limit).sum())
+    return (1 + extreme) / (1 + permutations)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's step-down corrected p-values in the given order.
+
+    The i-th smallest of m is multiplied by ``m - i + 1``, made monotone, and cut at 1.
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in corrected]
+
+
+def holm_corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with `p_holm` corrected over all of them."""
+    corrected = holm([one.p for one in comparisons])
+    return [replace(one, p_holm=p) for one, p in zip(comparisons, corrected, strict=True)]
+
+
+def _check_values(values: Mapping[str, Floats], reference: str) -> None:
+    if reference not in values:
+        raise ConfigError(f"the reference {reference!r} is not among {', '.join(values)}. Name one of them.")
+    base = values[reference]
+    for name, own in values.items():
+        if own.ndim != 2 or 0 in own.shape or own.shape[1] != base.shape[1]:
+            raise ConfigError(
+                f"{name!r} has values of shape {own.shape}, {reference!r} of {base.shape}; (seeds, rows) with the "
+                "same rows, at least one, is needed. Evaluate both on the same split with recdistill evaluate."
+            )
+
+
+def _resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Return ``(S, R)`` means of ``(S, n)`` values over rows drawn with replacement, the same for every line."""
+    n = values.shape[1]
+    means = np.empty((len(values), resamples))
+    step = max(1, _DRAWS_AT_ONCE // n)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        drawn = rng.integers(0, n, (count, n))
+        drawn += np.arange(count)[:, None] * n
+        times = np.bincount(drawn.ravel(), minlength=count * n).reshape(
+            count, n
+        )  # how often each row was drawn
+        means[:, start : start + count] = values @ times.T.astype(np.float64) / n
+    return means
+
+
+def _resample_seeds(means: Floats, rng: np.random.Generator) -> Floats:
+    """Return ``(R,)``: in each column of ``(S, R)``, the average of S seeds drawn with replacement."""
+    seeds, resamples = means.shape
+    drawn = rng.integers(0, seeds, (seeds, resamples))
+    averaged: Floats = np.take_along_axis(means, drawn, axis=0).mean(0)
+    return averaged
