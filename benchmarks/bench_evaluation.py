@@ -85,7 +85,7 @@ def our_side(options: dict[str, int]) -> dict[str, Any]:
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the best of the runs of one side: CPU time with one thread, wall time with several, peak memory."""
+    """Return the best of one side's runs: CPU time with one thread, wall time with several, peak memory."""
     return {
         "cpu_1_thread_ms": 1e3 * min(run["cpu_s"] for run in runs if run["threads"] == 1),
         "wall_1_thread_ms": 1e3 * min(run["wall_s"] for run in runs if run["threads"] == 1),
@@ -140,9 +140,10 @@ def main() -> None:
         rows,
     )
     text += (
-        f"\n\n{options.rows:,} rows x {options.items:,} items; the authors' way got {setting['piece']:,} rows at "
-        f"once. Ours is {ratio['cpu_1_thread']:.1f} times faster in CPU time, {ratio['wall']:.1f} times by the "
-        f"clock (goal {GOAL_RATIO}), at {best['ours']['peak_mib']:.0f} MiB (goal under {GOAL_MIB})."
+        f"\n\n{options.rows:,} rows x {options.items:,} items; the authors' way got {setting['piece']:,} "
+        f"rows at once. Ours is {ratio['cpu_1_thread']:.1f} times faster in CPU time, {ratio['wall']:.1f} "
+        f"times by the clock (goal {GOAL_RATIO}), at {best['ours']['peak_mib']:.0f} MiB "
+        f"(goal under {GOAL_MIB})."
     )
     content = {"setting": setting, "best": best, "runs": runs, "ratio": ratio}
     report.save("evaluation", options.threads, options.out, content, text)

@@ -63,7 +63,7 @@ def main() -> None:
         for label, value in best.items():
             rows.append((name, label, value, value / best["plain"], middle[label] / middle["plain"]))
     text = report.table(("scoring", "student", "CPU min ms", "ratio of minima", "ratio of medians"), rows)
-    text += f"\n\nLimit of distilled / plain: {LIMIT}. Folded and unfolded scores differ by at most {difference:.1e}."
+    text += f"\n\nLimit of distilled / plain: {LIMIT}. Folded and unfolded scores differ by {difference:.0e}."
     report.save("inference", options.threads, options.out, content, text)
 
 

@@ -91,7 +91,8 @@ def main() -> None:
     text = report.table(("grows", "size", "peak MiB", "seconds"), rows)
     for name, found in (("row", by_rows), ("item", by_items)):
         first, second = found["increments"]
-        text += f"\n\nA {name} costs {found['bytes_each']:,.0f} bytes; increments {first:.0f} and {second:.0f} MiB."
+        each = f"{found['bytes_each']:,.0f} bytes"
+        text += f"\n\nA {name} costs {each}; the two increments are {first:.0f} and {second:.0f} MiB."
     report.save("memory", options.threads, options.out, {"rows": by_rows, "items": by_items}, text)
 
 

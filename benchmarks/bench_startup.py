@@ -67,7 +67,8 @@ def main() -> None:
     rows = [(name, 1e3 * min(walls[name]), 1e3 * min(cpus[name])) for name in walls]
     reached = min(walls["recdistill --help"]) < GOAL_SECONDS and not loads_torch
     text = report.table(("command", "wall min ms", "CPU min ms"), rows)
-    text += f"\n\nGoal: `recdistill --help` under {GOAL_SECONDS} s without torch: {'met' if reached else 'missed'}."
+    verdict = "met" if reached else "missed"
+    text += f"\n\nGoal: `recdistill --help` under {GOAL_SECONDS} s without torch: {verdict}."
     content = {
         "seconds": {name: {"wall_min": min(walls[name]), "cpu_min": min(cpus[name])} for name in walls},
         "help_loads_torch": loads_torch,

@@ -96,7 +96,7 @@ def pairs(theirs: AuthorsSASRec, ours: SequenceModel) -> list[tuple[str, Tensor,
     if theirs.inject_weight:
         found.append(("items", encoder.offsets, [theirs.items.weight]))
         found += [
-            (f"projector.{p}", getattr(encoder.projector[0], p), [getattr(theirs.projector, p)])
+            (f"projector.{p}", getattr(encoder.entry, p), [getattr(theirs.projector, p)])
             for p in ("weight", "bias")
         ]
     else:

@@ -1,9 +1,9 @@
 """Training throughput in targets per second, ours against RecTools' SASRec, at MovieLens-1M shapes.
 
 6,040 users, 3,416 items, histories of 50, batches of 128, d = 64, two blocks: full softmax and BCE with one
-negative. RecTools lives in its own environment (`requirements-rectools.txt`); fresh processes of the two sides
-run in turn and train on the same made sequences. A step is timed from the end of one to the end of the next,
-so that collating is in it on both sides. Both get the same widths (feed-forward part d, as RecTools has it).
+negative. RecTools lives in its own environment (`requirements-rectools.txt`); fresh processes of the two
+sides run in turn and train on the same made sequences. A step is timed from the end of one to the end of the
+next, so that collating is in it on both sides. Both get the same widths (feed-forward part d, as in RecTools).
 
     python benchmarks/bench_training.py --rectools-env build/rectools     # makes the environment if needed
     python benchmarks/bench_training.py --rectools-python /path/to/bin/python
@@ -185,9 +185,7 @@ def _table(summary: dict[str, Any], losses: list[str], threads: int) -> tuple[st
     )
     text = report.table(head, rows)
     if not peer:
-        text += (
-            "\n\nRecTools was not measured: pass --rectools-env build/rectools (makes the environment once)."
-        )
+        text += "\n\nRecTools was not measured: pass --rectools-env build/rectools (made once)."
     return text, ratios
 
 

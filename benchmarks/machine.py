@@ -38,7 +38,7 @@ def matmul_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 5) -> fl
 
 @cache
 def facts(threads: int) -> dict[str, Any]:
-    """Return model, flags, threads, versions, load and matrix-product rates with one and `threads` threads."""
+    """Return model, flags, versions, load, and matrix-product rates with one and `threads` threads."""
     info = _cpu_info()
     flags = info.get("flags", "").split()
     rates: dict[str, float] = {}

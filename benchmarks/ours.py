@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ def paper_sasrec(
     length: int = 10,
     dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> SequenceModel:
-    """Return the authors' student: one block, one head, untied head with bias; teacher vectors at the input."""
+    """Return the authors' student: one block, one head, untied head with bias, teacher vectors as input."""
     inputs: ItemEncoder = Ids(item_count, SIZE)
     if teacher_items is not None:
         vectors = torch.from_numpy(teacher_items)
@@ -67,8 +68,20 @@ def folded_scorer(model: SequenceModel) -> Callable[[np.ndarray], Tensor]:
     return lambda histories: folded.score(torch.from_numpy(histories))
 
 
+class Bf16Objective(Objective):
+    """An objective that runs under autocast, as the trainer runs it with ``precision="bf16"``.
+
+    accelerate keeps one precision for the whole process; here both are measured in one.
+    """
+
+    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return the total loss of a batch and its unweighted terms."""
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(batch)
+
+
 class Steps:
-    """The library's own training steps, one at a time: the next batch of the loader, then the trainer's step."""
+    """The library's training steps, one at a time: the next batch of the loader, then the trainer's step."""
 
     def __init__(
         self,
@@ -80,9 +93,17 @@ class Steps:
         loader: BatchLoader,
         options: TrainOptions,
     ) -> None:
-        self.objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
+        make = Bf16Objective if options.precision == "bf16" else Objective
+        self.objective = make(model, loss, strategies, describe_task(dataset, model, knowledge))
         self._folder = tempfile.TemporaryDirectory()
-        self.trainer = Trainer(self.objective, loader, dict, lambda: None, options, Path(self._folder.name))
+        self.trainer = Trainer(
+            self.objective,
+            loader,
+            dict,
+            lambda: None,
+            replace(options, precision="float32"),
+            Path(self._folder.name),
+        )
         self.trainer.module.train()
         self.loader = loader
         self._batches = self._endless()

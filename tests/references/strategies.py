@@ -57,7 +57,12 @@ def dros_term(logits: list[float], item: int, p: list[float], radius: float) -> 
 
 
 def paper_weights(
-    logits: list[float], items: list[int], target_distance: float, gammas: tuple[float, float, float], beta: float, k: int
+    logits: list[float],
+    items: list[int],
+    target_distance: float,
+    gammas: tuple[float, float, float],
+    beta: float,
+    k: int,
 ) -> list[float]:
     """Eq. 6 to 10 of DLLM2Rec as they are printed; "proportional to" read as "equal to"."""
     best = top_items(logits, k)
@@ -78,7 +83,9 @@ def official_weights(
     place = [math.exp(-(r + 1)) for r in range(len(items))]
     near = [math.exp(-d) + 1e-8 for d in distances]
     mixed = [
-        gammas[0] * place[r] / sum(place) + gammas[1] * near[r] / sum(near) + gammas[2] * ((item in best) + 1e-8)
+        gammas[0] * place[r] / sum(place)
+        + gammas[1] * near[r] / sum(near)
+        + gammas[2] * ((item in best) + 1e-8)
         for r, item in enumerate(items)
     ]
     return [w / sum(mixed) for w in mixed]
@@ -101,7 +108,8 @@ def official_loss(
         terms = [dros_term(logits[s], items[s][place], p, radius) for s in range(count)]
         w = [weights[s][place] for s in range(count)]
         bce = [
-            softplus(-logits[s][items[s][place]]) + softplus(logits[s][negatives[s]] - 1) for s in range(count)
+            softplus(-logits[s][items[s][place]]) + softplus(logits[s][negatives[s]] - 1)
+            for s in range(count)
         ]
         total += sum(a * b for a, b in zip(w, bce, strict=True)) / count
         if broadcast:

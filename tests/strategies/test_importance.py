@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.strategies import dros_term, official_loss, official_weights, paper_weights, softplus
 
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.losses.dros import propensity_scores
 from recdistill.strategies import Importance
 from recdistill.strategies.teacher_lists import teacher_list
 from recdistill.types import Task
+from references.strategies import dros_term, official_loss, official_weights, paper_weights, softplus
 
 GAMMAS = (0.3, 0.5, 0.1)
 
@@ -138,11 +138,16 @@ def test_official_equals_the_authors_formula(make_random, seed, k, alpha, radius
     assert strategy(case.output(), case.batch).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_broadcast_of_the_specification():
-    """Weights (.9, .1) and terms (2, 4): 1.5 with the authors' broadcast, 1.1 as intended."""
-    weights, terms = torch.tensor([[0.9], [0.1]]), torch.tensor([[2.0], [4.0]])
-    assert (weights.mean(0) * terms).sum(1).mean().item() == pytest.approx(1.5)
-    assert (weights * terms).sum(1).mean().item() == pytest.approx(1.1)
+@pytest.mark.parametrize(("broadcast", "expected"), [(True, 1.5), (False, 1.1)])
+def test_broadcast_of_the_specification(make_case, monkeypatch, broadcast, expected):
+    """Weights (.9, .1) and DROS terms (2, 4); logits of 100 leave nothing of the other terms."""
+    case = make_case(torch.full((2, 3), 100.0), torch.tensor([[0], [1]]))
+    strategy = Importance(variant="official", k=1, dros_weight=1.0, official_broadcast=broadcast)
+    monkeypatch.setattr(strategy, "weights", lambda *_: torch.tensor([[0.9], [0.1]]))
+    monkeypatch.setattr(
+        "recdistill.strategies.importance.dros_terms", lambda *_: torch.tensor([[2.0], [4.0]])
+    )
+    assert strategy(case.output(), case.batch).item() == pytest.approx(expected)
 
 
 def test_corrected_weights_have_mean_row_sum_one_and_follow_the_distance(make_random):
@@ -222,7 +227,9 @@ def test_requires_what_its_options_need(options, fields):
 
 def test_without_confidence_no_distance_is_read(make_random):
     case = make_random(15)
-    bare = replace(case.batch, knowledge=replace(case.batch.knowledge, target_distance=None, ranking_distance=None))
+    bare = replace(
+        case.batch, knowledge=replace(case.batch.knowledge, target_distance=None, ranking_distance=None)
+    )
     assert Importance(gamma_confidence=0.0)(case.output(), bare) > 0
     for variant, field in (("paper", "target_distance"), ("official", "ranking_distance")):
         with pytest.raises(KnowledgeError, match=field):

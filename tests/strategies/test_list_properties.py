@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recdistill.strategies import RD, STRATEGIES, Importance, ListStrategy, Strategy
+from recdistill.strategies.teacher_lists import teacher_list
 from recdistill.types import PAD, Batch, Task
 
 TASK = Task(40, 4, 4, torch.ones(40), scales={"target_distance": 1.5, "ranking_distance": 2.0})
@@ -36,7 +37,9 @@ def chosen(batch: Batch, order: Tensor) -> Batch:
 
     def pick(part):
         return {
-            f.name: getattr(part, f.name)[order] if isinstance(getattr(part, f.name), Tensor) else getattr(part, f.name)
+            f.name: getattr(part, f.name)[order]
+            if isinstance(getattr(part, f.name), Tensor)
+            else getattr(part, f.name)
             for f in fields(part)
         }
 
@@ -81,8 +84,6 @@ def test_the_gradient_does_not_go_through_the_weights(strategy, make_random):
     case = make_random(4)
     output = case.output()
     strategy.per_row(output, case.batch).sum().backward()
-    from recdistill.strategies.teacher_lists import teacher_list
-
     listed = teacher_list(
         case.batch, 5, exclude_target=strategy.exclude_target, exclude_history=strategy.exclude_history
     )
@@ -122,7 +123,9 @@ def test_one_distance_changes_one_row(make_random):
 
 def test_without_confidence_and_consistency_it_is_gamma_times_rd(make_random):
     case = make_random(8)
-    ours = Importance(k=5, gamma_position=0.3, gamma_confidence=0.0, gamma_consistency=0.0, position_normalised=True)
+    ours = Importance(
+        k=5, gamma_position=0.3, gamma_confidence=0.0, gamma_consistency=0.0, position_normalised=True
+    )
     rd = RD(k=5, weighting="static", exclude_target=False)
     torch.testing.assert_close(
         ours.per_row(case.output(), case.batch), 0.3 * rd.per_row(case.output(), case.batch)

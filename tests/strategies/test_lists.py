@@ -32,7 +32,7 @@ def test_ranks_count_what_is_above():
 
 @pytest.mark.parametrize("budget", [1, 10**9])
 def test_without_logits_chunks_give_the_same(monkeypatch, budget):
-    monkeypatch.setattr("recdistill.strategies.student_lists.LOGIT_BYTES", budget)
+    monkeypatch.setattr("recdistill.strategies.student_lists.CHUNK_BYTES", {"cpu": budget, "cuda": budget})
     torch.manual_seed(2)
     hidden, table, bias = torch.randn(7, 4), torch.randn(300, 4), torch.randn(300)
     fresh, computed = (StudentOutput(hidden, table, bias, lambda x: x) for _ in range(2))
@@ -75,3 +75,12 @@ def test_missing_ranking_is_named():
     batch = Batch(torch.zeros(1, 1), torch.ones(1), None, torch.zeros(1), torch.zeros(1))
     with pytest.raises(KnowledgeError, match="ranking"):
         teacher_list(batch, 2, exclude_target=False, exclude_history=False)
+
+
+def test_autocast_serves_both():
+    torch.manual_seed(3)
+    output = StudentOutput(torch.randn(7, 4), torch.randn(300, 4), torch.randn(300), lambda x: x)
+    with torch.autocast("cpu", torch.bfloat16):
+        best = student_top_items(output, 6)
+    values = output.logits.gather(1, best).min(1).values
+    assert (values > output.logits.topk(8, 1).values[:, -1] - 0.1).all()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.strategies import listed_items, rd_row
 
 from recdistill.errors import ConfigError
 from recdistill.strategies import RD, student_lists
+from references.strategies import listed_items, rd_row
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_sampled_ranks_come_near_the_exact_ones(make_random):
     computed=st.booleans(),
     k=st.integers(1, 4),
 )
-def test_equals_the_naive_formula(make_random, seed, weighting, renormalise, relative, target, history, computed, k):
-    from conftest_strategies import random_case
-
+def test_equals_the_naive_formula(
+    make_random, seed, weighting, renormalise, relative, target, history, computed, k
+):
     case = make_random(seed)
     strategy = after_start(
         RD(
@@ -98,7 +98,9 @@ def test_equals_the_naive_formula(make_random, seed, weighting, renormalise, rel
         banned |= {int(case.batch.targets[s])} if target else set()
         width = 2 * k if history else k + int(target)
         ranking = case.batch.knowledge.ranking[s, :width].tolist()
-        items = [item for _, item in listed_items(ranking, k, banned)] if case.batch.knowledge.covered[s] else []
+        items = (
+            [item for _, item in listed_items(ranking, k, banned)] if case.batch.knowledge.covered[s] else []
+        )
         expected = rd_row(
             case.logits[s].tolist(),
             items,
@@ -122,7 +124,9 @@ def test_static_until_the_start_epoch(make_random):
     assert strategy(case.output(), case.batch) < expected
 
 
-@pytest.mark.parametrize(("option", "value"), [("k", 0), ("temperature", 0.0), ("mu", -1.0), ("weighting", "linear")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("k", 0), ("temperature", 0.0), ("mu", -1.0), ("weighting", "linear")]
+)
 def test_refuses_values(option, value):
     with pytest.raises(ConfigError, match=option):
         RD(**{option: value})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from references.graph_teacher import naive_matrix
 from scipy import sparse
 
-from recdistill.teachers import transitions
+from recdistill.teachers import base
 from recdistill.teachers.transitions import TransitionGraph
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=9), min_size=1, max_size=5)
@@ -76,16 +76,12 @@ def test_rows_outside_training_have_nothing_to_leave_out(walks):
 
 
 @pytest.mark.parametrize("with_own", [True, False])
-def test_dense_blocks_agree_with_sparse_products(walks, monkeypatch, with_own):
-    rows = walks.rows("train")
+def test_the_dense_last_step_is_the_sparse_step(walks, with_own):
+    rows = base.rows_to_teach(walks)
     start = sparse.csr_array(np.random.default_rng(1).random((len(rows), walks.item_count)))
-    dense = TransitionGraph(walks)
-    assert dense._dense is not None
-    monkeypatch.setattr(transitions, "_DENSE_ITEMS", 0)
-    plain = TransitionGraph(walks)
-    assert plain._dense is None
-    own = plain.own_transitions(rows) if with_own else None
-    np.testing.assert_allclose(dense.step(start, own).toarray(), plain.step(start, own).toarray(), atol=1e-12)
+    graph = TransitionGraph(walks)
+    own = graph.own_transitions(rows) if with_own else None
+    np.testing.assert_allclose(graph.last_step(start, own), graph.step(start, own).toarray(), atol=1e-6)
 
 
 def test_overlapping_windows_count_each_transition_once(make_dataset):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from recdistill.cli.data_options import EXTRA, HELP, MORE, Text, shared
 
 if TYPE_CHECKING:
     from recdistill.data import Interactions, SequenceDataset
@@ -18,121 +19,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-#: One line a source; the readers are ``recdistill.data.SOURCES``, which is not imported before a command runs.
-HELP = {
-    "movielens-100k": "MovieLens 100K: u.data and u.item.",
-    "movielens-1m": "MovieLens 1M: ratings.dat and movies.dat (or sequences.tsv, order only).",
-    "movielens-10m": "MovieLens 10M: ratings.dat and movies.dat. As in the paper: --split global-time --only-full "
-    "--all-items --sample-train 100000 --sample-valid 10000 --sample-test 10000.",
-    "movielens-20m": "MovieLens 20M: ratings.csv and movies.csv.",
-    "movielens-25m": "MovieLens 25M: ratings.csv and movies.csv.",
-    "movielens-32m": "MovieLens 32M: ratings.csv and movies.csv.",
-    "movielens-latest-small": "MovieLens latest-small: ratings.csv and movies.csv.",
-    "movietweetings": "MovieTweetings: ratings.dat and movies.dat.",
-    "amazon-2014": "Amazon reviews 2014: reviews_*_5.json.gz and meta_*.json.gz.",
-    "amazon-2018": "Amazon reviews 2018: *_5.json.gz and meta_*.json.gz.",
-    "amazon-2023": "Amazon reviews 2023: *.jsonl.gz and meta_*.jsonl.gz.",
-    "recbole": "RecBole atomic files: *.inter and *.item.",
-    "csv": "Your own csv, tsv or parquet files: interactions.csv and items.csv.",
-    "sequences": "Sequences without timestamps: sequences.tsv and items.tsv.",
-}
-
-Text = str | None
-_Columns = "Name of the column in your file."
-
-
-def _shared(
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with the files (csv, recbole, sequences: or the file). "
-            "Without it, MovieLens is downloaded."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Dataset folder to write.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only read, and explain the first bad row.")] = False,
-    name: Annotated[
-        Text, typer.Option(help="Name of the dataset in tables.", show_default="the source")
-    ] = None,
-    split: Annotated[
-        Literal["leave-one-out", "global-time"], typer.Option(help="How rows are split.")
-    ] = "leave-one-out",
-    window: Annotated[int, typer.Option(min=1, help="global-time: length of the windows.")] = 10,
-    only_full: Annotated[
-        bool, typer.Option("--only-full", help="global-time: full windows only (MovieLens rule).")
-    ] = False,
-    tie_policy: Annotated[
-        Literal["index", "push_to_later"], typer.Option(help="global-time: rows of one second at a border.")
-    ] = "index",
-    min_rating: Annotated[float | None, typer.Option(help="Drop lower ratings.")] = None,
-    drop_untitled: Annotated[
-        bool, typer.Option("--drop-untitled", help="Drop items without a title.")
-    ] = False,
-    k_core: Annotated[
-        int, typer.Option(min=0, help="Keep users and items with at least k events, repeatedly.")
-    ] = 0,
-    min_length: Annotated[int, typer.Option(min=0, help="Keep users with at least so many events.")] = 0,
-    all_items: Annotated[
-        bool, typer.Option("--all-items", help="Number items that nobody met, too.")
-    ] = False,
-    sample_train: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many train rows, by chance.")
-    ] = None,
-    sample_valid: Annotated[int | None, typer.Option(min=1, help="The same for valid rows.")] = None,
-    sample_test: Annotated[int | None, typer.Option(min=1, help="The same for test rows.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 42,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in --out.")] = False,
-) -> None:
-    """The options of every source."""
-
-
-def _category(
-    category: Annotated[
-        Text, typer.Option(help="E.g. Toys_and_Games; needed if the folder holds several.")
-    ] = None,
-) -> None:
-    """The option of Amazon."""
-
-
-def _columns(
-    user_column: Annotated[str, typer.Option(help=_Columns)] = "user_id",
-    item_column: Annotated[str, typer.Option(help=_Columns)] = "item_id",
-    timestamp_column: Annotated[
-        Text, typer.Option(help=_Columns, show_default="timestamp, if there is one")
-    ] = None,
-    rating_column: Annotated[
-        Text, typer.Option(help=_Columns, show_default="rating, if there is one")
-    ] = None,
-    title_column: Annotated[Text, typer.Option(help="Name of the title column of the items.")] = None,
-) -> None:
-    """Names of columns."""
-
-
-def _items(
-    items: Annotated[Path | None, typer.Option(help="Table of items: item_id, title, any others.")] = None,
-) -> None:
-    """The item table."""
-
-
-def _separator(
-    separator: Annotated[
-        Text, typer.Option(help="Between fields.", show_default="comma; tab in .tsv")
-    ] = None,
-) -> None:
-    """Of the csv file."""
-
-
-_EXTRA: dict[str, list[Callable[..., None]]] = {
-    **dict.fromkeys(("amazon-2014", "amazon-2018", "amazon-2023"), [_category]),
-    "recbole": [_columns],
-    "csv": [_items, _columns, _separator],
-    "sequences": [_items],
-}
-
 
 def _register(source: str) -> None:
     """Add the command of a source: the shared options and its own, so that none is written twice."""
-    templates = [_shared, *_EXTRA.get(source, [])]
+    templates = [shared, *EXTRA.get(source, [])]
 
     def command(**options: Any) -> None:
         _make(source, options)
@@ -141,7 +31,7 @@ def _register(source: str) -> None:
     vars(command)["__signature__"] = inspect.Signature(
         [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     )
-    app.command(source, help=HELP[source])(command)
+    app.command(source, help="\n\n".join([HELP[source], MORE.get(source, "")]).strip())(command)
 
 
 for _source in HELP:
@@ -161,7 +51,7 @@ def _make(source: str, options: dict[str, Any]) -> None:
         raise ConfigError(
             f"--source is missing: {source} is not downloaded. Pass --source DIR. {HELP[source]}"
         )
-    reader = {
+    reader: dict[str, Any] = {
         key: options.pop(key) for key in ("items", "category", "title_column", "separator") if key in options
     }
     if "user_column" in options:
@@ -262,25 +152,30 @@ def windows(
     name: Annotated[str, typer.Option(help="Name of the dataset in tables.")] = "dllm2rec-windows",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in --out.")] = False,
 ) -> None:
-    """DLLM2Rec's own window files (seq, len_seq, next), split already; item index = official id."""
+    """DLLM2Rec's own window files, split already.
+
+    csv files with the columns seq, len_seq and next; the index of an item is its official id.
+    """
     from recdistill.data import read_windows
-    from recdistill.data.files import find_file, need_file, need_folder
+    from recdistill.data.sources.windows import find_window_files
     from recdistill.errors import ConfigError
 
     _need_out(out, False, overwrite)
-    if source is None and (train is None or valid is None or test is None):
+    found = find_window_files(source) if source is not None else {}
+    train, valid, test = train or found.get("train"), valid or found.get("valid"), test or found.get("test")
+    if train is None or valid is None or test is None:
         raise ConfigError("--source is missing. Pass --source DIR, or --train, --valid and --test.")
-    if source is not None:
-        folder, page = need_folder(source), "https://github.com/istarryn/DLLM2Rec (data/)"
-        train = train or need_file(folder, "train_data.csv", "train_reconstructed.csv", where_from=page)
-        valid = valid or need_file(folder, "val_data.csv", where_from=page)
-        test = test or need_file(folder, "test_data.csv", where_from=page)
-        items = items or find_file(folder, "item_map.tsv")
-    assert train is not None and valid is not None and test is not None  # told above
     dataset = read_windows(
-        train, valid, test, items=items, more_items=more_items, item_count=n_items,
-        min_support=min_support, user_column=user_column, name=name,
-    )  # fmt: skip
+        train,
+        valid,
+        test,
+        items=items or found.get("items"),
+        more_items=more_items,
+        item_count=n_items,
+        min_support=min_support,
+        user_column=user_column,
+        name=name,
+    )
     _write(dataset, out, overwrite)
 
 
@@ -329,8 +224,9 @@ def _print_statistics(dataset: SequenceDataset) -> None:
     console.print(splits)
     titles = figures["titles"]
     console.print(
-        f"titles: {titles['missing']:,} of {titles['items']:,} items have none; {titles['duplicated_titles']:,} titles "
-        f"are shared by {titles['items_with_duplicated_title']:,} items"
+        f"titles: {titles['missing']:,} of {titles['items']:,} items have none; "
+        f"{titles['duplicated_titles']:,} titles are shared by {titles['items_with_duplicated_title']:,} "
+        "items"
     )
 
 

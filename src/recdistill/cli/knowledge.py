@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from recdistill.data import SequenceDataset
     from recdistill.evaluate import Evaluation
+    from recdistill.knowledge.official import Scaling
     from recdistill.types import Split
 
 app = typer.Typer(
@@ -70,10 +71,13 @@ def export(
     from recdistill.errors import unknown_name
     from recdistill.knowledge import export_official, load_knowledge
 
-    if min_max != "none" and min_max != "row" and min_max != "all":
-        raise unknown_name("scaling", min_max, ["none", "row", "all"])
+    scalings: dict[str, Scaling] = {"none": "none", "row": "row", "all": "all"}
+    if min_max not in scalings:
+        raise unknown_name("scaling", min_max, scalings)
     data = SequenceDataset.load(dataset)
-    export_official(load_knowledge(folder, data), out, data, k=k, scaling=min_max, overwrite=overwrite)
+    export_official(
+        load_knowledge(folder, data), out, data, k=k, scaling=scalings[min_max], overwrite=overwrite
+    )
     print(f"written: {out}")
 
 

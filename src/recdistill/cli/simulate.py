@@ -34,8 +34,8 @@ def simulated(
 
     Titles tell franchise, instalment, platform and often the genre; shoppers follow franchises and drift
     between tastes; popularity has a long tail; some items are released late. Besides the dataset, OUT gets
-    oracle.parquet, the rank of each valid and test target under the true distribution: "rank" knows the hidden
-    taste and is an upper bound, "rank_history" knows the history alone.
+    oracle.parquet, the rank of each valid and test target under the true distribution: "rank" knows the
+    hidden taste and is an upper bound, "rank_history" knows the history alone.
     """
     from rich.console import Console
 

@@ -6,6 +6,7 @@ from recdistill.data.interactions import Interactions, find_duplicate, find_prob
 from recdistill.data.negatives import sample_negatives, shared_negatives
 from recdistill.data.prepare import prepare
 from recdistill.data.sequences import PREFIX, SPLIT_NAMES, SequenceDataset, gather_windows
+from recdistill.data.simulator import ShopConfig, SimulatedShop, simulate, simulated_dataset, write_simulated
 from recdistill.data.sources import SOURCES, download, read_frames, read_windows
 from recdistill.data.splits import global_time, leave_one_out
 from recdistill.data.statistics import PUBLISHED, describe, published_row
@@ -18,6 +19,8 @@ __all__ = [
     "Catalogue",
     "Interactions",
     "SequenceDataset",
+    "ShopConfig",
+    "SimulatedShop",
     "apply_filters",
     "at_least_rating",
     "core",
@@ -35,6 +38,9 @@ __all__ = [
     "read_windows",
     "sample_negatives",
     "shared_negatives",
+    "simulate",
+    "simulated_dataset",
     "sorted_ids",
     "with_title",
+    "write_simulated",
 ]

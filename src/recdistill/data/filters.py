@@ -86,12 +86,9 @@ def apply_filters(
     if min_rating is not None:
         interactions = keep("min_rating", min_rating, at_least_rating(interactions, min_rating))
     if drop_untitled:
-        table = (
-            pl.DataFrame({"item_id": [], "title": []}, schema_overrides={"item_id": pl.String})
-            if items is None
-            else items
-        )
-        interactions = keep("drop_untitled", True, with_title(interactions, table))
+        if items is None:
+            raise DataError("drop_untitled needs an item table with titles. Pass the items, or leave it out.")
+        interactions = keep("drop_untitled", True, with_title(interactions, items))
     if k_core > 1:
         users = max(k_core, min_length)
         interactions = keep("k_core", k_core, core(interactions, users=users, items=k_core))

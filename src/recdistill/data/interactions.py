@@ -200,14 +200,16 @@ def _renamed(table: pl.DataFrame, columns: Mapping[str, str], origin: str) -> pl
 
 
 def _seconds(column: pl.Series) -> pl.Series:
-    """Return int64 seconds; null where a text is neither a number nor an ISO date."""
+    """Return int64 seconds; null where a value is neither a finite number nor an ISO date."""
     if column.dtype.is_integer():
         return column.cast(pl.Int64)
     if column.dtype.is_temporal():
         return column.cast(pl.Datetime("us")).dt.epoch("s")
     numbers = column.cast(pl.Float64, strict=False)
-    numbers = pl.Series(numbers.name, numbers.to_frame().select(pl.all().fill_nan(None)).to_series())
-    if column.dtype == pl.String and numbers.null_count():
-        dates = column.str.to_datetime(strict=False, time_unit="us").dt.epoch("s").cast(pl.Float64)
-        numbers = dates if not dates.null_count() else numbers
-    return numbers.floor().cast(pl.Int64)
+    if column.dtype == pl.String and numbers.null_count() == len(numbers):
+        try:
+            return column.str.to_datetime(strict=False, time_unit="us").dt.epoch("s")
+        except pl.exceptions.PolarsError:  # no date format fits the first value
+            return numbers.cast(pl.Int64)
+    finite = numbers.is_finite().fill_null(False) & (numbers.abs() < 2**62)
+    return numbers.floor().zip_with(finite, pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)

@@ -9,7 +9,7 @@ import polars as pl
 
 from recdistill.data.catalogue import Catalogue
 from recdistill.data.filters import apply_filters
-from recdistill.data.interactions import Interactions, find_duplicate
+from recdistill.data.interactions import Interactions
 from recdistill.data.sequences import SequenceDataset
 from recdistill.data.splits import TiePolicy, global_time, leave_one_out
 from recdistill.errors import ConfigError
@@ -88,7 +88,6 @@ def prepare(
     provenance: dict[str, Any] = {
         "name": name,
         "read": interactions.counts(),
-        "has_duplicates": find_duplicate(kept.frame) is not None,
         "filters": report,
         "titles": catalogue.title_report(),
     }

@@ -192,18 +192,17 @@ class SequenceDataset:
         RunError
             The folder is not a dataset folder.
         DataError
-            Its files do not match the fingerprint in its manifest.
+            A file is missing or unreadable, or they do not match the fingerprint in the manifest.
         """
         folder = Path(folder)
         manifest = read_manifest(folder, "dataset")
-        events = pl.read_parquet(folder / "events.parquet")
-        rows = pl.read_parquet(folder / "rows.parquet")
+        items, events, rows = (_read_part(folder / f"{part}.parquet") for part in ("items", "events", "rows"))
         counts = np.bincount(events["sequence"].to_numpy())
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         sequences = rows["sequence"].to_numpy()
         codes = rows["split"].replace_strict(list(SPLIT_NAMES), range(len(SPLIT_NAMES)), return_dtype=pl.Int8)
         dataset = cls(
-            catalogue=Catalogue(pl.read_parquet(folder / "items.parquet")),
+            catalogue=Catalogue(items),
             events=events["item"].to_numpy().copy(),
             offsets=offsets,
             row_ids=rows["row_id"].to_numpy().copy(),
@@ -216,6 +215,17 @@ class SequenceDataset:
         if dataset.fingerprint != manifest.get("fingerprint"):
             raise DataError(f"{folder} was changed after it was written. Make it anew with recdistill data.")
         return dataset
+
+
+def _read_part(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} cannot be read ({reason}). A dataset folder needs items, events and rows as parquet: make it "
+            "anew with recdistill data."
+        ) from None
 
 
 def gather_windows(events: Ints, starts: Ints, counts: Ints, length: int) -> Ints:

@@ -29,18 +29,12 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.data.simulator_config import ShopConfig
 from recdistill.data.simulator_items import make_items, numbered, popularity
 from recdistill.data.simulator_model import Ints, NextItemModel, buy
-from recdistill.data.simulator_oracle import (
-    Oracle,
-    ShopLog,
-    oracle_ranks,
-    ranking_metrics,
-)
+from recdistill.data.simulator_oracle import Oracle, ShopLog, oracle_ranks, ranking_metrics
 from recdistill.data.splits import global_time, leave_one_out
 from recdistill.errors import DataError, unknown_name
 from recdistill.runs import atomic_file
 from recdistill.types import PAD, Split
 
-SHOP_SPLITS = ("global-time", "leave-one-out")
 __all__ = [
     "SHOP_SPLITS",
     "ShopConfig",
@@ -50,6 +44,7 @@ __all__ = [
     "write_simulated",
 ]
 
+SHOP_SPLITS = ("global-time", "leave-one-out")
 ORACLE_FILE = "oracle.parquet"
 _JUDGED: tuple[Split, ...] = ("valid", "test")
 

@@ -88,9 +88,10 @@ class ShopConfig:
                 "the mean is at least the minimum. Raise --events or lower --min-events."
             )
         if self.events_per_user > self.items // 4:
+            needed = math.ceil(4 * self.events_per_user)
             raise ConfigError(
-                f"events_per_user is {self.events_per_user:g} and the shop has {self.items} items. Allowed: up "
-                f"to a quarter of the items. Use --items {math.ceil(4 * self.events_per_user)}, or fewer --events."
+                f"events_per_user is {self.events_per_user:g} and the shop has {self.items} items. Allowed: "
+                f"up to a quarter of the items. Use --items {needed}, or fewer --events."
             )
 
     @property

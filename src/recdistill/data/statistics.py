@@ -56,15 +56,15 @@ def describe(dataset: SequenceDataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, ``users`` (None if the source does not tell), ``sequences``, ``items``, ``interactions``,
-        ``density`` (0..1, None without users); ``splits``: for each split ``rows`` and, where it has rows,
-        ``history_mean``, ``history_median``, ``history_max`` (events before the target), ``unseen_targets``
-        (share of targets that occur nowhere in training) and ``repeated_targets`` (share that their own
-        history holds); ``titles``: see `Catalogue.title_report`.
+        ``name``, ``users``, ``sequences``, ``items``, ``interactions``, ``density`` (0..1), None where the
+        source does not tell; ``splits``: for each split ``rows`` and, where it has rows, ``history_mean``,
+        ``history_median``, ``history_max`` (events before the target), ``unseen_targets`` (share of targets
+        that occur nowhere in training) and ``repeated_targets`` (share that their own history holds);
+        ``titles``: see `Catalogue.title_report`.
     """
     counts = dataset.provenance.get("counts", {})
     users = counts.get("users")
-    interactions = int(counts.get("interactions", len(dataset.events)))
+    interactions = counts.get("interactions", len(dataset.events))
     seen = np.zeros(dataset.item_count, dtype=bool)
     seen[dataset.events[dataset.train_event_mask]] = True
     return {
@@ -73,7 +73,7 @@ def describe(dataset: SequenceDataset) -> dict[str, Any]:
         "sequences": len(dataset.offsets) - 1,
         "items": dataset.item_count,
         "interactions": interactions,
-        "density": interactions / (users * dataset.item_count) if users else None,
+        "density": interactions / (users * dataset.item_count) if users and interactions else None,
         "splits": {name: _split(dataset, name, seen) for name in SPLIT_NAMES},
         "titles": dataset.catalogue.title_report(),
     }

@@ -34,8 +34,8 @@ class Evaluation:
     row_ids
         ``(n,)`` int64, ascending and unique.
     ranks
-        ``(n,)`` int64, ``0 .. item_count - 1``, 0 is best. A model that ranks only its first K items gives the
-        others ``item_count - 1``; its metrics are then exact up to K.
+        ``(n,)`` int64, ``0 .. item_count - 1``, 0 is best. A model that ranks only its first K items
+        gives the others ``item_count - 1``; its metrics are then exact up to K.
     item_count
         I, how many items compete.
     filter_seen
@@ -65,8 +65,8 @@ class Evaluation:
         object.__setattr__(self, "ranks", ranks)
         if ids.ndim != 1 or ids.shape != ranks.shape or not len(ids):
             raise DataError(
-                f"{self.name}: {ids.shape} row ids and {ranks.shape} ranks; one rank for each of at least one row "
-                "is needed. Rank the same rows that the ids are taken from."
+                f"{self.name}: {ids.shape} row ids and {ranks.shape} ranks; one rank for each of at "
+                "least one row is needed. Rank the same rows that the ids are taken from."
             )
         if bool((np.diff(ids) <= 0).any()):
             raise DataError(
@@ -74,8 +74,9 @@ class Evaluation:
             )
         if int(ranks.min()) < 0 or int(ranks.max()) >= self.item_count:
             raise DataError(
-                f"{self.name}: ranks lie in {ranks.min()}..{ranks.max()}; with {self.item_count} items they must lie "
-                f"in 0..{self.item_count - 1}. Give a row that was not ranked the last rank, or leave it out."
+                f"{self.name}: ranks lie in {ranks.min()}..{ranks.max()}; with {self.item_count} items they "
+                f"must lie in 0..{self.item_count - 1}. Give a row that was not ranked the last rank, or "
+                "leave it out."
             )
 
     def __len__(self) -> int:
@@ -264,9 +265,9 @@ def require_same_protocol(evaluations: Sequence[Evaluation]) -> None:
         difference = _difference(first, other)
         if difference:
             raise ConfigError(
-                f"{other.name!r} and {first.name!r} cannot be compared: {difference}. Only results on the same "
-                "dataset, split, rows, items and with the same treatment of seen items are put in one table. "
-                "Evaluate both in the same way with recdistill evaluate."
+                f"{other.name!r} and {first.name!r} cannot be compared: {difference}. Only results on the "
+                "same dataset, split, rows, items and with the same treatment of seen items are put in one "
+                "table. Evaluate both in the same way with recdistill evaluate."
             )
 
 

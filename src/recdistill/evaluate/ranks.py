@@ -62,7 +62,8 @@ def target_ranks(
     Parameters
     ----------
     scorer
-        Maps ``(B, L)`` int64 histories (`PAD` on the right) to ``(B, I)`` scores, numpy or torch, on any device.
+        Maps ``(B, L)`` int64 histories (`PAD` on the right) to ``(B, I)`` scores, numpy or torch,
+        on any device.
     dataset
         The dataset of the rows.
     rows
@@ -90,8 +91,11 @@ def target_ranks(
         targets = dataset.targets(chunk)
         owners, items = distinct_seen(dataset, chunk)
         other = items != targets[owners]
-        count = _counts_numpy if isinstance(scores, np.ndarray) else _counts_torch
-        above, seen = count(scores, targets, owners[other], items[other], flags)
+        owners, items = owners[other], items[other]
+        if isinstance(scores, np.ndarray):
+            above, seen = _counts_numpy(scores, targets, owners, items, flags)
+        else:
+            above, seen = _counts_torch(scores, targets, owners, items)
         kept[start : start + len(chunk)] = above - 1  # the target itself is at least its own score
         seen_above[start : start + len(chunk)] = seen
     return RankPair(kept, kept - seen_above)
@@ -195,7 +199,7 @@ def _counts_numpy(
     return partial.sum(1, dtype=np.int64), seen.astype(np.int64)
 
 
-def _counts_torch(scores: Tensor, targets: Ints, owners: Ints, items: Ints, _: _Flags) -> tuple[Ints, Ints]:
+def _counts_torch(scores: Tensor, targets: Ints, owners: Ints, items: Ints) -> tuple[Ints, Ints]:
     """Do the same where the scores are on another device: only two numbers a row leave it."""
     import torch
 
@@ -210,7 +214,7 @@ def _counts_torch(scores: Tensor, targets: Ints, owners: Ints, items: Ints, _: _
 def _batches(
     scorer: Scorer, dataset: SequenceDataset, rows: Ints, length: int, batch_size: int
 ) -> Iterator[tuple[int, Ints, Scores | Tensor]]:
-    """Yield (start, the batch's rows, their checked scores); scores on the CPU come as numpy, without a copy."""
+    """Yield start, the batch's rows and their checked scores; those on the CPU as numpy, without a copy."""
     if length < 1 or batch_size < 1:
         raise ConfigError(
             f"length = {length} and batch_size = {batch_size} must be at least 1. Set both above 0."
@@ -247,9 +251,9 @@ def _refuse_nan(scores: Scores | Tensor, row_ids: Ints) -> None:
     largest = scores.max()
     if bool(largest == largest):
         return
-    bad = (scores != scores).any(1)
-    first = int(np.flatnonzero(bad if isinstance(bad, np.ndarray) else bad.cpu().numpy())[0])
+    values = scores if isinstance(scores, np.ndarray) else scores.cpu().numpy()
+    first = int(np.isnan(values).any(1).argmax())
     raise DataError(
-        f"the scores of row {row_ids[first]} contain NaN; every score must be a number (infinities are allowed). "
-        "Look at the loss in metrics.jsonl: a diverged run has to be trained again with a smaller learning rate."
+        f"the scores of row {row_ids[first]} contain NaN; every score must be a number, infinite or not. "
+        "Look at the loss in metrics.jsonl: train a diverged run anew with a smaller learning rate."
     )

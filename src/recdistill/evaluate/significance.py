@@ -1,11 +1,11 @@
 """Is one model better than another, and by how much: paired test, bootstrap intervals, Holm's correction.
 
-* **Test.** Paired randomisation: under the null hypothesis the two models' values of one row may be swapped, so
-  the signs of the row differences are flipped at random. With several seeds a row's value is first averaged
-  over the seeds; the test then speaks about the averaged models on rows like these, and the interval below
-  carries the spread of the seeds. (Smucker, Allan, Carterette, CIKM 2007.)
-* **Interval.** Percentile bootstrap; every resample draws rows with replacement (the same rows for all models, so
-  it is paired) and, independently for each model, seeds with replacement. (Efron, Tibshirani 1993.)
+* **Test.** Paired randomisation: under the null hypothesis the two models' values of one row may be
+  swapped, so the signs of the row differences are flipped at random. With several seeds a row's value is
+  first averaged over the seeds; the test then speaks about the averaged models on rows like these, and the
+  interval below carries the spread of the seeds. (Smucker, Allan, Carterette, CIKM 2007.)
+* **Interval.** Percentile bootstrap; every resample draws rows with replacement (the same rows for all
+  models, so it is paired) and, independently for each model, seeds with replacement (Efron, Tibshirani 1993).
   Few seeds make it somewhat too narrow: with S seeds it sees (S - 1) / S of their variance.
 * **Several comparisons.** Holm's step-down correction over all comparisons of one table. (Holm 1979.)
 
@@ -234,8 +234,8 @@ def compare_rows(
 def sign_flip_p(differences: Floats, *, permutations: int = 10_000, seed: int = 0) -> float:
     """Return the two-sided p-value of the paired randomisation test on the mean difference.
 
-    ``p = (1 + #{|T*| >= |T|}) / (1 + permutations)``: the observed pattern is one of the possible ones, and with
-    it counted the test keeps its level exactly (Phipson, Smyth 2010).
+    ``p = (1 + #{|T*| >= |T|}) / (1 + permutations)``: the observed pattern is one of the possible ones, and
+    with it counted the test keeps its level exactly (Phipson, Smyth 2010).
 
     Parameters
     ----------
@@ -294,13 +294,13 @@ def _check_values(values: Mapping[str, Floats], reference: str) -> None:
     for name, own in values.items():
         if own.ndim != 2 or 0 in own.shape or own.shape[1] != base.shape[1]:
             raise ConfigError(
-                f"{name!r} has values of shape {own.shape}, {reference!r} of {base.shape}; (seeds, rows) with the "
-                "same rows, at least one, is needed. Evaluate both on the same split with recdistill evaluate."
+                f"{name!r} has values of shape {own.shape}, {reference!r} of {base.shape}; (seeds, rows) "
+                "with the same rows, at least one, is needed. Evaluate both with recdistill evaluate."
             )
 
 
 def _resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Return ``(S, R)`` means of ``(S, n)`` values over rows drawn with replacement, the same for every line."""
+    """Return ``(S, R)`` means of ``(S, n)`` values over rows drawn with replacement, the same for all."""
     n = values.shape[1]
     means = np.empty((len(values), resamples))
     step = max(1, _DRAWS_AT_ONCE // n)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recdistill.data import SequenceDataset
@@ -15,6 +16,8 @@ from recdistill.experiments.results import Result
 from recdistill.teachers import evaluate_baselines
 from recdistill.types import Split
 
+Ints = npt.NDArray[np.int64]
+
 
 def baseline_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
     """Return the free baselines, tuned on validation; their ranks are kept under the dataset folder."""
@@ -23,18 +26,26 @@ def baseline_results(dataset: SequenceDataset, folder: Path, split: Split, *, fi
 
 
 def oracle_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
-    """Return the oracle of a simulated shop, which knows the true distribution; empty for real data."""
+    """Return the oracles of a simulated shop: the ceilings; empty for real data.
+
+    A shop's users buy nothing twice, and its oracles know it: their ranks hold with seen items kept or filtered.
+    """
     path = folder / "oracle.parquet"
-    if filter_seen or not path.is_file():
+    if not path.is_file():
         return []
-    ranks = pl.read_parquet(path)
     rows = dataset.row_ids[dataset.rows(split)]
-    ranks = pl.DataFrame({"row_id": rows}).join(ranks, on="row_id", how="left", maintain_order="left")
-    if ranks["rank"].null_count():
-        return []
-    values = ranks["rank"].to_numpy().astype(np.int64)
-    evaluation = Evaluation("oracle", split, rows, values, dataset.item_count, filter_seen)
-    return [Result("oracle (knows the simulator)", "oracle", [evaluation])]
+    ranks = pl.DataFrame({"row_id": rows}).join(pl.read_parquet(path), on="row_id", how="left", maintain_order="left")
+    names = {"rank_history": "oracle of the history", "rank": "oracle of the hidden taste"}
+    return [
+        Result(name, "oracle", [_evaluation(name, ranks[column].to_numpy(), rows, dataset, split, filter_seen)])
+        for column, name in names.items()
+    ]
+
+
+def _evaluation(
+    name: str, ranks: Ints, rows: Ints, dataset: SequenceDataset, split: Split, filter_seen: bool
+) -> Evaluation:
+    return Evaluation(name, split, rows, ranks.astype(np.int64), dataset.item_count, filter_seen)
 
 
 def choose_reference(results: Sequence[Result], name: str | None) -> str:

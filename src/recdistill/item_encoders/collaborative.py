@@ -173,8 +173,8 @@ def _refuse(option: str, value: object, allowed: str) -> None:
 def _check_vectors(vectors: Tensor, item_count: int) -> None:
     if vectors.ndim != 2 or len(vectors) != item_count:
         raise KnowledgeError(
-            f"the item embeddings have the shape {tuple(vectors.shape)}. Allowed: ({item_count}, D): a "
-            "vector an item. Make them for this dataset with: recdistill teach embedding --dataset DIR --out DIR"
+            f"the item embeddings have the shape {tuple(vectors.shape)}. Allowed: ({item_count}, D): "
+            "a vector an item. Make them anew with: recdistill teach embedding --dataset DIR --out DIR"
         )
     finite = torch.isfinite(vectors).all(1)
     if not bool(finite.all()):

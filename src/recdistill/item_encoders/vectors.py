@@ -62,7 +62,7 @@ def principal_components(vectors: Tensor, rank: int, *, whiten: bool) -> Tensor:
 
 def unit_mean_norm(vectors: Tensor) -> Tensor:
     """Return the vectors divided by the root of their mean squared length, rows without text left out."""
-    length = vectors[has_text(vectors)].square().sum(1).mean().sqrt()
+    length = (vectors.square().sum() / has_text(vectors).sum().clamp_min(1)).sqrt()
     return vectors / length.clamp_min(_TINY)
 
 

@@ -1,8 +1,9 @@
 """What a teacher leaves behind: named arrays keyed by row id, their folder, their audit, the authors'
 files."""
 
-from recdistill.knowledge.audit import Audit, audit_knowledge, teacher_evaluation
+from recdistill.knowledge.audit import audit_knowledge, teacher_evaluation
 from recdistill.knowledge.audit_text import render_audit
+from recdistill.knowledge.findings import Audit
 from recdistill.knowledge.knowledge import FIELDS, ROW_FIELDS, Knowledge
 from recdistill.knowledge.lists import title_groups
 from recdistill.knowledge.official import export_official, import_official

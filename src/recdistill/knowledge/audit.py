@@ -7,23 +7,18 @@ and whether its distances can serve as a confidence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import KnowledgeError
 from recdistill.evaluate import Evaluation
-from recdistill.knowledge.comparisons import (
-    Difference,
-    Overlap,
-    Strength,
-    ndcg_difference,
-    relative_strength,
-    top_overlap,
-)
+from recdistill.knowledge.alignment import alignment
+from recdistill.knowledge.comparisons import Overlap, ndcg_difference, relative_strength, top_overlap
+from recdistill.knowledge.findings import Audit, Coverage, Rival, SliceResult
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.knowledge.profile import (
     DistanceProfile,
@@ -32,130 +27,11 @@ from recdistill.knowledge.profile import (
     profile_lists,
     top_lists,
 )
-from recdistill.knowledge.store import title_hash
+from recdistill.knowledge.verdict import give_verdict, list_warnings
 from recdistill.types import PAD, SPLITS, Split
 
 Ints = npt.NDArray[np.int64]
 Masks = Mapping[str, npt.NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question of alignment: its answer, and what was seen."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Rows of a split, and how many of them the teacher was asked about."""
-
-    rows: int
-    covered: int
-
-    @property
-    def share(self) -> float:
-        """0 to 1; 1 for a split without rows."""
-        return self.covered / self.rows if self.rows else 1.0
-
-
-@dataclass(frozen=True)
-class Rival:
-    """Another model on the same rows.
-
-    Attributes
-    ----------
-    name, kind
-        Kind is ``model`` (the run given) or ``baseline`` (free).
-    metrics, teacher_metrics
-        On the rows that both answer.
-    strength
-        Teacher against rival (Table 2).
-    difference
-        NDCG@k, teacher minus rival.
-    overlap
-        Teacher's and rival's lists (Table 3), where both lists are known.
-    """
-
-    name: str
-    kind: str
-    metrics: Mapping[str, float]
-    teacher_metrics: Mapping[str, float]
-    strength: Strength
-    difference: Difference
-    overlap: Overlap | None = None
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """Teacher against the best free baseline on a part of the rows."""
-
-    name: str
-    rows: int
-    teacher: float
-    baseline: float
-    difference: Difference
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What `audit_knowledge` found; `render_audit` puts it into Markdown.
-
-    Attributes
-    ----------
-    teacher, dataset
-        Names.
-    split, k, filter_seen
-        Where and how rankings were judged.
-    coverage
-        By split.
-    checks
-        Alignment of knowledge and dataset.
-    metrics
-        The teacher's, by split.
-    rivals
-        The model given first, then the free baselines, best first.
-    slices
-        Teacher against the best free baseline.
-    lists, distances
-        Of the rows of `split`; of training rows where no row of it is covered. None without rankings.
-    warnings
-        What to know before distilling.
-    verdict
-        In plain words.
-    """
-
-    teacher: str
-    dataset: str
-    split: Split
-    k: int
-    filter_seen: bool
-    coverage: Mapping[str, Coverage]
-    checks: Sequence[Check]
-    metrics: Mapping[str, Mapping[str, float]]
-    rivals: Sequence[Rival] = ()
-    slices: Sequence[SliceResult] = ()
-    lists: ListProfile | None = None
-    distances: DistanceProfile | None = None
-    warnings: Sequence[str] = ()
-    verdict: str = ""
-    ks: Sequence[int] = field(default=(1, 5, 10, 20, 50))
-
-    @property
-    def baselines(self) -> list[Rival]:
-        """The free baselines among the rivals, best first."""
-        return [rival for rival in self.rivals if rival.kind == "baseline"]
-
-    @property
-    def model(self) -> Rival | None:
-        """The model given, if any."""
-        return next((rival for rival in self.rivals if rival.kind == "model"), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists and numbers."""
-        return asdict(self)
 
 
 def audit_knowledge(
@@ -196,42 +72,35 @@ def audit_knowledge(
     Raises
     ------
     KnowledgeError
-        The contents of the knowledge are wrong; see `Knowledge.check`.
+        The contents of the knowledge are wrong (see `Knowledge.check`), or another model was judged
+        otherwise.
     """
-    evaluations = {name: teacher_evaluation(knowledge, dataset, name, filter_seen) for name in SPLITS}
-    teacher = evaluations[split]
-    rivals = [] if other is None else [_rival(teacher, other, "model", k)]
-    if rivals and other is not None and other_top is not None and knowledge.ranking is not None:
-        overlap = _overlap(knowledge, dataset, other, np.asarray(other_top, dtype=np.int64), filter_seen, k)
-        rivals[0] = Rival(**{**vars(rivals[0]), "overlap": overlap})
-    free = [_rival(teacher, e, "baseline", k, name) for name, e in (baselines or {}).items()]
-    rivals += sorted(free, key=lambda rival: -rival.metrics[f"ndcg@{k}"])
-    masks = default_slices(dataset, split) if slices is None else slices
-    best = None if not free else (baselines or {})[rivals[len(rivals) - len(free)].name]
-    lists, distances = _profiles(knowledge, dataset, teacher, filter_seen, k)
     found = Audit(
-        teacher=str(knowledge.manifest.get("teacher", "teacher")),
+        teacher=_name(knowledge),
         dataset=dataset.name,
         split=split,
         k=k,
         filter_seen=filter_seen,
         coverage={name: _coverage(knowledge, dataset, name) for name in SPLITS},
         checks=alignment(knowledge, dataset),
-        metrics={name: dict(e.metrics()) for name, e in evaluations.items() if len(e.row_ids)},
-        rivals=rivals,
-        slices=[] if best is None else _sliced(teacher, best, dataset, masks, k),
-        lists=lists,
-        distances=distances,
     )
-    from recdistill.knowledge.verdict import give_verdict, list_warnings
-
-    return Audit(**{**vars(found), "warnings": list_warnings(found), "verdict": give_verdict(found)})
+    if all(check.passed for check in found.checks if check.name in ("row ids", "items")):
+        judged = {name: teacher_evaluation(knowledge, dataset, name, filter_seen) for name in SPLITS}
+        found = _described(found, knowledge, dataset, judged)
+        if (teacher := judged[split]) is not None:
+            overlap = _overlap(knowledge, dataset, other, other_top, filter_seen, k)
+            found = _compared(found, teacher, other, overlap, baselines or {})
+            if baselines:
+                masks = default_slices(dataset, split) if slices is None else slices
+                best = baselines[found.baselines[0].name]
+                found = replace(found, slices=_sliced(teacher, best, dataset, masks, k))
+    return replace(found, warnings=list_warnings(found), verdict=give_verdict(found))
 
 
 def teacher_evaluation(
     knowledge: Knowledge, dataset: SequenceDataset, split: Split, filter_seen: bool
-) -> Evaluation:
-    """Return the teacher as an `Evaluation` over the rows of a split that it was asked about.
+) -> Evaluation | None:
+    """Return the teacher as an `Evaluation` over the rows of a split that it was asked about; None if none.
 
     Ranks come from ``target_rank`` (``target_rank_unseen`` if `filter_seen`). Where the teacher gives none
     they are the positions in its lists, and an unlisted target ranks last: right for every k within the list.
@@ -244,58 +113,18 @@ def teacher_evaluation(
         known = ranks[at].astype(np.int64)
         rows, known = rows[known != PAD], known[known != PAD]
     elif knowledge.ranking is not None:
+        depth = knowledge.ranking.shape[1]
         lists = top_lists(
-            knowledge.ranking[at], dataset, rows, knowledge.ranking.shape[1], filter_seen=filter_seen
+            knowledge.ranking[at], dataset, rows, depth, filter_seen=filter_seen, keep_targets=True
         )
         hits = lists == dataset.targets(rows)[:, None]
         known = np.where(hits.any(axis=1), hits.argmax(axis=1), dataset.item_count - 1)
     else:
-        rows, known = rows[:0], np.empty(0, dtype=np.int64)
-    name = str(knowledge.manifest.get("teacher", "teacher"))
-    return Evaluation(name, split, dataset.row_ids[rows], known, dataset.item_count, filter_seen)
-
-
-def alignment(knowledge: Knowledge, dataset: SequenceDataset) -> list[Check]:
-    """Ask whether knowledge and dataset belong together, by what they say and by what they hold."""
-    manifest = knowledge.manifest
-    same = manifest.get("dataset_fingerprint") == dataset.fingerprint
-    checks = [Check("fingerprint", same, "the dataset's own" if same else "another dataset, or none named")]
-    if "title_hash" in manifest:
-        titles = manifest["title_hash"] == title_hash(dataset.catalogue.titles)
-        checks.append(
-            Check("titles", titles, "unchanged" if titles else "changed since the teacher read them")
-        )
-    unknown = int((~np.isin(knowledge.row_ids, dataset.row_ids)).sum())
-    checks.append(Check("row ids", not unknown, f"{unknown:,} of {len(knowledge):,} not in the dataset"))
-    items = knowledge.item_count == dataset.item_count
-    checks.append(Check("items", items, f"{knowledge.item_count:,} and {dataset.item_count:,}"))
-    if unknown or not items:
-        return checks
-    targets = dataset.targets(dataset.positions_of(knowledge.row_ids))
-    knowledge.check(targets)
-    checks.append(Check("contents", True, "ids, distances and vectors are in range; lists are lists"))
-    checks += _agreement(knowledge, targets)
-    return checks
-
-
-def _agreement(knowledge: Knowledge, targets: Ints) -> list[Check]:
-    """Compare each listed target's place and distance with those stored for it: shuffled rows would
-    differ."""
-    if knowledge.ranking is None:
-        return []
-    listed, place = np.nonzero(knowledge.ranking == targets[:, None])
-    checks = []
-    if knowledge.target_rank is not None and len(listed):
-        ranks = knowledge.target_rank[listed]
-        wrong = float(((ranks != PAD) & (ranks < place)).mean())
-        checks.append(Check("places of listed targets", wrong < 0.01, f"{wrong:.1%} contradict target_rank"))
-    if knowledge.target_distance is not None and knowledge.ranking_distance is not None and len(listed):
-        known, found = knowledge.target_distance[listed], knowledge.ranking_distance[listed, place]
-        wrong = float((np.isfinite(known) & ~np.isclose(known, found, rtol=1e-2, atol=1e-3)).mean())
-        checks.append(
-            Check("distances of listed targets", wrong < 0.01, f"{wrong:.1%} contradict target_distance")
-        )
-    return checks
+        return None
+    if not len(rows):
+        return None
+    ids = dataset.row_ids[rows]
+    return Evaluation(_name(knowledge), split, ids, known, dataset.item_count, filter_seen)
 
 
 def default_slices(dataset: SequenceDataset, split: Split) -> dict[str, npt.NDArray[np.bool_]]:
@@ -319,59 +148,95 @@ def default_slices(dataset: SequenceDataset, split: Split) -> dict[str, npt.NDAr
     }
 
 
+def _name(knowledge: Knowledge) -> str:
+    return str(knowledge.manifest.get("teacher", "teacher"))
+
+
 def _coverage(knowledge: Knowledge, dataset: SequenceDataset, split: Split) -> Coverage:
     ids = dataset.row_ids[dataset.rows(split)]
     return Coverage(len(ids), int(knowledge.covers(ids).sum()))
 
 
+def _described(
+    found: Audit,
+    knowledge: Knowledge,
+    dataset: SequenceDataset,
+    judged: Mapping[Split, Evaluation | None],
+) -> Audit:
+    ks = sorted({*found.ks, found.k})
+    lists, distances = _profiles(knowledge, dataset, judged[found.split], found.filter_seen, found.k)
+    metrics: dict[str, dict[str, float]] = {
+        name: dict(e.metrics(ks)) for name, e in judged.items() if e is not None
+    }
+    return replace(found, ks=ks, metrics=metrics, lists=lists, distances=distances)
+
+
+def _compared(
+    found: Audit,
+    teacher: Evaluation,
+    other: Evaluation | None,
+    overlap: Overlap | None,
+    baselines: Mapping[str, Evaluation],
+) -> Audit:
+    models = [] if other is None else [_rival(found, teacher, other, "model", other.name)]
+    free = [_rival(found, teacher, e, "baseline", name) for name, e in baselines.items()]
+    free.sort(key=lambda rival: -rival.metrics[f"ndcg@{found.k}"])
+    return replace(found, rivals=[*(replace(model, overlap=overlap) for model in models), *free])
+
+
+def _rival(found: Audit, teacher: Evaluation, other: Evaluation, kind: str, name: str) -> Rival:
+    if (other.split, other.filter_seen) != (found.split, found.filter_seen):
+        raise KnowledgeError(
+            f"{name!r} was ranked on {other.split} rows with filter_seen={other.filter_seen}, the audit "
+            f"asks for {found.split} with filter_seen={found.filter_seen}. Both must be judged the same "
+            "way: run recdistill evaluate so."
+        )
+    ids, mine, theirs = _common(teacher, other)
+    if not len(ids):
+        raise KnowledgeError(
+            f"{name!r} and the teacher have no {found.split} row in common. Both must have answered the same "
+            "rows: evaluate it on this dataset."
+        )
+    ranks, other_ranks = teacher.ranks[mine], other.ranks[theirs]
+    return Rival(
+        name=name,
+        kind=kind,
+        metrics=dict(replace(other, row_ids=ids, ranks=other_ranks).metrics(found.ks)),
+        teacher_metrics=dict(replace(teacher, row_ids=ids, ranks=ranks).metrics(found.ks)),
+        strength=relative_strength(ranks, other_ranks, found.k),
+        difference=ndcg_difference(ranks, other_ranks, found.k),
+    )
+
+
 def _common(first: Evaluation, second: Evaluation) -> tuple[Ints, Ints, Ints]:
     """Return the row ids that both answer, and where each has them."""
-    return np.intersect1d(first.row_ids, second.row_ids, return_indices=True)  # type: ignore[return-value]
-
-
-def _rival(teacher: Evaluation, other: Evaluation, kind: str, k: int, name: str | None = None) -> Rival:
-    ids, mine, theirs = _common(teacher, other)
-    ranks, other_ranks = np.asarray(teacher.ranks)[mine], np.asarray(other.ranks)[theirs]
-    part = [
-        Evaluation(e.name, e.split, ids, r, e.item_count, e.filter_seen)
-        for e, r in ((teacher, ranks), (other, other_ranks))
-    ]
-    ks = sorted({1, 5, 10, 20, 50, k})
-    return Rival(
-        name=name or other.name,
-        kind=kind,
-        metrics=dict(part[1].metrics(ks)),
-        teacher_metrics=dict(part[0].metrics(ks)),
-        strength=relative_strength(ranks, other_ranks, k),
-        difference=ndcg_difference(ranks, other_ranks, k),
-    )
+    return np.intersect1d(first.row_ids, second.row_ids, return_indices=True)
 
 
 def _overlap(
     knowledge: Knowledge,
     dataset: SequenceDataset,
-    other: Evaluation,
-    other_top: Ints,
+    other: Evaluation | None,
+    other_top: npt.ArrayLike | None,
     filter_seen: bool,
     k: int,
 ) -> Overlap | None:
-    covered = knowledge.covers(other.row_ids)
-    if knowledge.ranking is None or not covered.any():
+    if knowledge.ranking is None or other is None or other_top is None:
         return None
-    ids = np.asarray(other.row_ids)[covered]
+    covered = knowledge.covers(other.row_ids)
+    ids = other.row_ids[covered]
     rows = dataset.positions_of(ids)
     lists = knowledge.ranking[np.searchsorted(knowledge.row_ids, ids)]
     mine = top_lists(lists, dataset, rows, k, filter_seen=filter_seen)
-    return top_overlap(mine, other_top[covered, :k], dataset.targets(rows))
+    return top_overlap(mine, np.asarray(other_top, dtype=np.int64)[covered, :k], dataset.targets(rows))
 
 
 def _profiles(
-    knowledge: Knowledge, dataset: SequenceDataset, teacher: Evaluation, filter_seen: bool, k: int
+    knowledge: Knowledge, dataset: SequenceDataset, judged: Evaluation | None, filter_seen: bool, k: int
 ) -> tuple[ListProfile | None, DistanceProfile | None]:
-    ids, ranks = teacher.row_ids, teacher.ranks
-    if not len(ids):  # a teacher that answered training rows only is still described
-        train = dataset.row_ids[dataset.rows("train")]
-        ids, ranks = train[knowledge.covers(train)], None
+    train = dataset.row_ids[dataset.rows("train")]  # a teacher that answered nothing else is still described
+    ids = train[knowledge.covers(train)] if judged is None else judged.row_ids
+    ranks = None if judged is None else judged.ranks
     if knowledge.ranking is None or not len(ids):
         return None, None
     rows = dataset.positions_of(ids)
@@ -387,7 +252,7 @@ def _sliced(
 ) -> list[SliceResult]:
     ids, mine, theirs = _common(teacher, baseline)
     place = np.searchsorted(dataset.row_ids[dataset.rows(teacher.split)], ids)
-    first, second = np.asarray(teacher.ranks)[mine], np.asarray(baseline.ranks)[theirs]
+    first, second = teacher.ranks[mine], baseline.ranks[theirs]
     results = []
     for name, mask in masks.items():
         inside = mask[place]

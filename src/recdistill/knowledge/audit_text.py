@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recdistill.knowledge.audit import Audit, Rival
+from recdistill.knowledge.findings import Audit, Rival
 from recdistill.knowledge.profile import QUANTILES
 
 
@@ -59,7 +59,7 @@ def _metrics(audit: Audit) -> str:
     names = [name for name in names if all(name in found for found in audit.metrics.values())]
     rows = [
         [
-            split + (" (it may have learned from them)" if split == "train" else ""),
+            "train (learned from?)" if split == "train" else split,
             *(f"{m[n]:.4f}" for n in names),
         ]
         for split, m in audit.metrics.items()

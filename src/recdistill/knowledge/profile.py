@@ -30,6 +30,8 @@ class ListProfile:
         How many lists of which length.
     filled
         Share of the ``rows * k`` slots that hold an item.
+    catalogue
+        I, the number of items.
     distinct_items, distinct_share
         Different items over all lists, and their share of the catalogue.
     mean_popularity, catalogue_popularity
@@ -45,6 +47,7 @@ class ListProfile:
     rows: int
     k: int
     filled: float
+    catalogue: int
     distinct_items: int
     distinct_share: float
     mean_popularity: float
@@ -85,13 +88,31 @@ class DistanceProfile:
 
 
 def top_lists(
-    ranking: npt.NDArray[Any], dataset: SequenceDataset, rows: Ints, k: int, *, filter_seen: bool
+    ranking: npt.NDArray[Any],
+    dataset: SequenceDataset,
+    rows: Ints,
+    k: int,
+    *,
+    filter_seen: bool,
+    keep_targets: bool = False,
 ) -> npt.NDArray[Any]:
-    """Return ``(n, k)`` the first k items of each list, without those of the row's history if
-    `filter_seen`."""
+    """Return ``(n, k)`` the first k items of each list, `PAD` where a list is shorter.
+
+    Parameters
+    ----------
+    ranking
+        ``(n, K)`` lists of `rows` (positions).
+    dataset, rows, k
+        Whose histories, which rows, how many items.
+    filter_seen
+        Whether items of the row's history are left out.
+    keep_targets
+        Whether a target that is in the history stays nevertheless, as it does where ranks are counted.
+    """
     if filter_seen:
         seen = share_pairs(*dataset.seen(rows), ranking, dataset.item_count)
-        seen &= ranking != dataset.targets(rows)[:, None]
+        if keep_targets:
+            seen &= ranking != dataset.targets(rows)[:, None]
         ranking, _ = keep_slots(ranking, ~seen & (ranking != PAD))
     if ranking.shape[1] < k:
         ranking = np.pad(ranking, ((0, 0), (0, k - ranking.shape[1])), constant_values=PAD)
@@ -112,6 +133,7 @@ def profile_lists(top: npt.NDArray[Any], dataset: SequenceDataset, rows: Ints) -
         rows=len(top),
         k=top.shape[1],
         filled=len(items) / max(top.size, 1),
+        catalogue=dataset.item_count,
         distinct_items=distinct,
         distinct_share=distinct / dataset.item_count,
         mean_popularity=float(popularity[items].sum() / slots),

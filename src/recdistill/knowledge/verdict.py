@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from recdistill.knowledge.audit import Audit, Rival
+from recdistill.knowledge.findings import Audit, Rival
 
 
 def list_warnings(audit: Audit) -> list[str]:
@@ -127,7 +124,10 @@ def _against_baseline(audit: Audit, best: Rival) -> str:
     verb = "Not worth distilling as a whole" if best.difference.sign < 0 else "No better than what is free"
     if better:
         return f"{verb}: {numbers}. It is better on {_listed(better)}: let it teach there."
-    return f"{verb}: {numbers}, and it is better on no part of the rows. Distil the free one: recdistill teach graph."
+    return (
+        f"{verb}: {numbers}, and it is better on no part of the rows. Distil the free one: "
+        "recdistill teach graph."
+    )
 
 
 def _against_model(audit: Audit, model: Rival) -> str:
@@ -135,8 +135,9 @@ def _against_model(audit: Audit, model: Rival) -> str:
     key = f"ndcg@{audit.k}"
     relation = {1: "is better than", 0: "is level with", -1: "is behind"}[sign]
     text = (
-        f"It {relation} {model.name} and has the target in its top {audit.k} in {strength.first_only:.1%} "
-        f"of the rows where {model.name} has not"
+        f"It {relation} {model.name} (NDCG@{audit.k} {model.teacher_metrics[key]:.4f} against "
+        f"{model.metrics[key]:.4f}), and in {strength.first_only:.1%} of the rows it alone of the two has "
+        f"the target in its top {audit.k}"
     )
     if strength.first_only > 0.1 * max(strength.second_only + strength.both, 1e-12):
         return f"{text}: there is something to learn, if the student learns it on the right rows."

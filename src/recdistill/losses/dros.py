@@ -38,7 +38,7 @@ Where the authors' code differs from this file
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -57,9 +57,65 @@ def propensity_scores(popularity: Tensor, exponent: float = 0.05) -> Tensor:
     return (counts / counts.sum()).pow(exponent).float()
 
 
-def dros_log_mass(logits: Tensor, propensity: Tensor, radius: float) -> Tensor:
-    """Return M ``(S,)``, the log-sum-exp of ``p f^2 / beta`` over all items, for ``(S, I)`` logits."""
-    return (logits.square() * (propensity / radius)).logsumexp(1)
+class _LogMass(torch.autograd.Function):
+    """M from the parts of the scores, so that its gradient never becomes an ``(S, I)`` gradient of the logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        bias: Tensor | None,
+        logits: Tensor,
+        scale: Tensor,
+        excluded: Tensor | None,
+    ) -> Tensor:
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        shares = exact.square().mul_(scale)  # (S, I), z
+        if excluded is not None:
+            shares.scatter_(1, excluded.unsqueeze(1), -torch.inf)
+        peaks = shares.amax(1)
+        torch.softmax(shares, 1, out=shares)
+        mass = peaks - shares.amax(1).log()  # max share >= 1 / I: finite
+        slope = shares.mul_(exact).mul_(2 * scale).to(logits.dtype)  # dM / df
+        ctx.save_for_backward(hidden, table, slope)
+        ctx.has_bias = bias is not None
+        return mass
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, table, slope = ctx.saved_tensors
+        gradient = gradient.to(slope.dtype)
+        weighted = gradient.unsqueeze(1) * hidden.to(slope.dtype)
+        grad_hidden = gradient.unsqueeze(1) * (slope @ table.to(slope.dtype))
+        grad_bias = slope.T @ gradient if ctx.has_bias else None
+        return grad_hidden, slope.T @ weighted, grad_bias, None, None, None
+
+
+def _log_mass(output: StudentOutput, scale: Tensor, rows: Tensor | None = None, excluded: Tensor | None = None) -> Tensor:
+    hidden, logits = output.hidden, output.logits.detach()
+    if rows is not None:
+        hidden, logits = hidden[rows], logits[rows]
+    mass: Tensor = _LogMass.apply(  # type: ignore[no-untyped-call]
+        hidden, output.item_table, output.item_bias, logits, scale, excluded
+    )
+    return mass
+
+
+def dros_log_mass(output: StudentOutput, propensity: Tensor, radius: float) -> Tensor:
+    """Return M ``(S,)``, the log-sum-exp of ``p f^2 / beta`` over all items; computed once a batch.
+
+    Parameters
+    ----------
+    output
+        The student's answer.
+    propensity
+        ``(I,)`` p, see `propensity_scores`.
+    radius
+        beta > 0.
+    """
+    return output.shared(f"dros_log_mass/{radius}", lambda: _log_mass(output, propensity / radius))
 
 
 def dros_terms(output: StudentOutput, items: Tensor, propensity: Tensor, radius: float) -> Tensor:
@@ -68,7 +124,7 @@ def dros_terms(output: StudentOutput, items: Tensor, propensity: Tensor, radius:
     Parameters
     ----------
     output
-        The student's answer; M is computed once a batch, whoever asks first.
+        The student's answer.
     items
         Item indices; a `PAD` item gets the term of item 0.
     propensity
@@ -76,17 +132,17 @@ def dros_terms(output: StudentOutput, items: Tensor, propensity: Tensor, radius:
     radius
         beta > 0.
     """
-    mass = output.shared("dros_log_mass", lambda: dros_log_mass(output.logits, propensity, radius))
+    mass = dros_log_mass(output, propensity, radius).unsqueeze(1)  # (S, 1)
     index = items.clamp_min(0)
     scale = propensity[index] / radius  # (S, k)
     scores = output.scores(index)
-    share = scale * scores.square() - mass.unsqueeze(1)  # log of the item's share of the mass
+    share = scale * scores.square() - mass  # log of the items' shares of the mass
     dominant = share > _DOMINANT
-    others = mass.unsqueeze(1) + torch.log1p(-share.masked_fill(dominant, _DOMINANT).exp())
+    others = mass + torch.log1p(-share.masked_fill(dominant, _DOMINANT).exp())
     if bool(dominant.any()):
-        rows, _ = pairs = dominant.nonzero(as_tuple=True)
-        exact = output.logits[rows].square() * (propensity / radius)
-        others = others.index_put(pairs, exact.scatter(1, index[pairs].unsqueeze(1), -torch.inf).logsumexp(1))
+        pairs = dominant.nonzero(as_tuple=True)
+        exact = _log_mass(output, propensity / radius, rows=pairs[0], excluded=index[pairs])
+        others = others.index_put(pairs, exact.to(others.dtype))
     return torch.logaddexp(others, scale * (scores - 1).square())
 
 

@@ -13,11 +13,7 @@ from torch import Tensor
 
 from recdistill.types import StudentOutput
 
-LOGIT_BYTES = 64 * 2**20  # of logits held at a time where the loss holds none
-COMPARE_BYTES = {
-    "cpu": 4 * 2**20,
-    "cuda": 256 * 2**20,
-}  # of a comparison held at a time: what stays in a cache
+CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}  # held at a time: on a CPU what stays in its cache
 _BLOCK = 64  # items a block
 
 
@@ -82,8 +78,7 @@ def ranks_in(scores: Tensor, items: Tensor) -> Tensor:
     """Return ``(S, n)`` float32: how many of ``(S, I)`` scores lie above those of the ``(S, n)`` items."""
     own = scores.gather(1, items)  # (S, n)
     ranks = torch.empty_like(own, dtype=torch.float32)
-    budget = COMPARE_BYTES.get(scores.device.type, COMPARE_BYTES["cuda"])
-    step = max(1, budget // (4 * max(1, items.shape[1]) * scores.shape[1]))
+    step = _rows_a_chunk(scores.device, 4 * items.shape[1] * scores.shape[1])
     for start in range(0, len(scores), step):
         rows = slice(start, start + step)
         above = torch.empty((len(own[rows]), own.shape[1], scores.shape[1]), device=own.device)  # (s, n, I)
@@ -100,8 +95,15 @@ def _logit_chunks(output: StudentOutput) -> Iterator[tuple[slice, Tensor]]:
         yield slice(None), output.logits.detach()
         return
     hidden, table = output.hidden.detach(), output.item_table.detach()
-    step = max(1, LOGIT_BYTES // (4 * len(table)))
+    if torch.is_autocast_enabled(hidden.device.type):  # once, not once a chunk
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, table = hidden.to(dtype), table.to(dtype)
+    step = _rows_a_chunk(hidden.device, 4 * len(table))
     for start in range(0, len(hidden), step):
         rows = slice(start, start + step)
         logits = hidden[rows] @ table.T  # (s, I)
-        yield rows, logits if output.item_bias is None else logits + output.item_bias.detach()
+        yield rows, logits if output.item_bias is None else logits.add_(output.item_bias.detach())
+
+
+def _rows_a_chunk(device: torch.device, row_bytes: int) -> int:
+    return max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(1, row_bytes))

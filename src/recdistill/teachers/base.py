@@ -210,7 +210,7 @@ def target_ranks_of(scores: Tensor, targets: Tensor, seen: tuple[Ints, Ints]) ->
         Pairs ``(k,)`` of row index and item, as `SequenceDataset.seen` gives them.
     """
     at_target = scores.gather(1, targets[:, None])  # (B, 1)
-    kept = (scores >= at_target).sum(1) - 1  # (B,)
+    kept = torch.from_numpy(np.count_nonzero((scores >= at_target).numpy(), axis=1)) - 1  # (B,)
     pairs = np.unique(seen[0] * scores.shape[1] + seen[1])
     owners, items = (torch.from_numpy(a) for a in np.divmod(pairs, scores.shape[1]))
     above = (scores[owners, items] >= at_target[owners, 0]) & (items != targets[owners])

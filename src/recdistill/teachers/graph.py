@@ -137,9 +137,7 @@ class GraphScorer:
 
     def _score(self, history: Ints, own: OwnTransitions | None) -> Tensor:
         items, weight = last_items(history, self.options.last_items, self.options.decay)  # (B, k)
-        transitions = self._transitions(items, weight, own)  # (B, I) sparse
-        transitions.data = np.sqrt(transitions.data)
-        scores = torch.from_numpy(transitions.astype(np.float32).toarray())  # (B, I)
+        scores = torch.from_numpy(self._transitions(items, weight, own)).sqrt_()  # (B, I)
         if self.unit_text is not None and self.options.text_weight:
             near = (self.unit_text[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             scores.addmm_(near, self.unit_text.T, alpha=self.options.text_weight)
@@ -147,7 +145,7 @@ class GraphScorer:
             self._push_back(scores, history)
         return scores.add_(self._tie_break)
 
-    def _transitions(self, items: Ints, weight: Floats, own: OwnTransitions | None) -> sparse.csr_array:
+    def _transitions(self, items: Ints, weight: Floats, own: OwnTransitions | None) -> Floats:
         """Return ``(B, I)`` s of eq. 1, both steps in one product: ``(W1 + W2 P) P``."""
         width = self.dataset.item_count
         start = _spread(items, weight, width)  # (B, I) sparse
@@ -155,7 +153,7 @@ class GraphScorer:
         if self.options.two_hop and hops:
             second = _spread(items[:, :hops], self.options.two_hop * weight[:, :hops], width)
             start = sparse.csr_array(start + self.graph.step(second, own))
-        return self.graph.step(start, own)
+        return self.graph.last_step(start, own)
 
     def _push_back(self, scores: Tensor, history: Ints) -> None:
         """Move the scores of the history's items towards their row's lowest, in place."""

@@ -12,15 +12,18 @@ endpoint; row sums shrink with it. This is exact for one step and, repeated, for
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
 
 from recdistill.data.sequences import SequenceDataset
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 # True row sums and entries are far above these, rounding residues of a subtraction far below. A residue must
@@ -28,9 +31,10 @@ Doubles = npt.NDArray[np.float64]
 _SUM_RESIDUE = 1e-9
 _RESIDUE = 1e-13
 
-# From here on a matrix product of dense blocks is faster than a sparse one (dense sets such as MovieLens).
-_DENSE_FROM = 0.05
-_DENSE_ITEMS = 8192
+# Rows at a time in a dense step: (I, 128) floats still fit the cache while A is walked through.
+_BLOCK = 128
+# A matrix that is so full is multiplied as a dense one (MovieLens).
+_DENSE_FROM = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,10 @@ class TransitionGraph:
         self.matrix = sparse.csr_array(forward + backward * forward.T)  # (I, I)
         self.matrix.eliminate_zeros()
         self.row_sums = np.asarray(self.matrix.sum(axis=1)).ravel()  # (I,)
-        inverse = np.divide(1, self.row_sums, out=np.zeros_like(self.row_sums), where=self.row_sums > 0)
-        self._inverse = inverse
-        dense = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2 and shape[0] <= _DENSE_ITEMS
-        self._dense = self.matrix.toarray() if dense else None
+        self._columns = sparse.csr_array(self.matrix.T)
+        full = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2
+        single = self._columns.astype(np.float32)
+        self._transposed = single.toarray() if full else single
 
     def _edges(self, gap: int) -> tuple[Ints, Ints, Doubles]:
         """Return first item, second item and weight of all training pairs at one distance."""
@@ -122,31 +126,46 @@ class TransitionGraph:
         own
             What to leave out; None: nothing.
         """
-        weights.sum_duplicates()
-        if own is None or not len(own.row):
-            return self._product(_with_data(weights, weights.data * self._inverse[weights.indices]))
-        removed = sparse.csr_array((own.weight, (own.row, own.source)), shape=weights.shape)
-        owner = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
-        sums = self.row_sums[weights.indices] - _at(removed, owner, weights.indices)
-        share = np.divide(weights.data, sums, out=np.zeros_like(sums), where=sums > _SUM_RESIDUE)
-        scaled = _with_data(weights, share)
-        lost = _at(scaled, own.row, own.source) * own.weight
-        unwanted = sparse.csr_array((lost, (own.row, own.destination)), shape=weights.shape)
-        result = sparse.csr_array(self._product(scaled) - unwanted)
+        scaled, unwanted = self._shares(weights, own)
+        result = sparse.csr_array(scaled @ self.matrix - unwanted)
         result.data[result.data < _RESIDUE] = 0.0
         result.eliminate_zeros()
         return result
 
-    def _product(self, scaled: sparse.csr_array) -> sparse.csr_array:
-        """Return ``scaled @ A``, by dense blocks where both factors are full enough."""
-        if self._dense is not None and scaled.nnz > _DENSE_FROM * np.prod(scaled.shape):
-            return sparse.csr_array(scaled.toarray() @ self._dense)
-        return sparse.csr_array(scaled @ self.matrix)
+    def last_step(self, weights: sparse.csr_array, own: OwnTransitions | None = None) -> Floats:
+        """Return what `step` returns as a dense ``(B, I)`` float32 array: for a step that fills it, much faster."""
+        scaled, unwanted = self._shares(weights, own)
+        result = np.empty(weights.shape, dtype=np.float32)
 
+        def fill(start: int) -> None:
+            part = slice(start, start + _BLOCK)
+            result[part] = (self._transposed @ scaled[part].T.astype(np.float32).toarray(order="C")).T
 
-def _with_data(pattern: sparse.csr_array, data: Doubles) -> sparse.csr_array:
-    """Return a sparse matrix with the places of one and other values."""
-    return sparse.csr_array((data, pattern.indices, pattern.indptr), shape=pattern.shape)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(fill, range(0, len(result), _BLOCK)))
+        unwanted.eliminate_zeros()
+        row, column = unwanted.tocoo().coords
+        there = (scaled[row] * self._columns[column]).sum(axis=1)  # in double precision: see _RESIDUE
+        exact = np.asarray(there).ravel() - unwanted.data
+        result[row, column] = np.where(exact < _RESIDUE, 0.0, exact)
+        return result
+
+    def _shares(
+        self, weights: sparse.csr_array, own: OwnTransitions | None
+    ) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Return ``(B, I)`` S and U with ``weights @ P_b = S @ A - U``."""
+        weights.sum_duplicates()
+        sums = self.row_sums[weights.indices]
+        if own is not None and len(own.row):
+            removed = sparse.csr_array((own.weight, (own.row, own.source)), shape=weights.shape)
+            owner = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+            sums = sums - _at(removed, owner, weights.indices)
+        share = np.divide(weights.data, sums, out=np.zeros_like(sums), where=sums > _SUM_RESIDUE)
+        scaled = sparse.csr_array((share, weights.indices, weights.indptr), shape=weights.shape)
+        if own is None or not len(own.row):
+            return scaled, sparse.csr_array(weights.shape, dtype=np.float64)
+        lost = _at(scaled, own.row, own.source) * own.weight
+        return scaled, sparse.csr_array((lost, (own.row, own.destination)), shape=weights.shape)
 
 
 def _at(matrix: sparse.csr_array, rows: Ints, columns: npt.NDArray[np.integer]) -> Doubles:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recdistill.data.catalogue import Catalogue
-from recdistill.data.files import read_table, sources_of
+from recdistill.data.files import find_file, need_file, need_folder, read_table, sources_of
 from recdistill.data.sequences import SPLIT_NAMES, SequenceDataset
 from recdistill.errors import DataError
 from recdistill.types import SPLITS
@@ -31,6 +31,25 @@ class Windows:
     lengths: Ints
     targets: Ints
     users: Ints | None
+
+
+def find_window_files(folder: Path | str) -> dict[str, Path]:
+    """Return ``train``, ``valid``, ``test`` and, if there, ``items``, found by the authors' names for them.
+
+    Raises
+    ------
+    DataError
+        A window file is missing.
+    """
+    names = {
+        "train": ("train_data.csv", "train_reconstructed.csv"),
+        "valid": ("val_data.csv",),
+        "test": ("test_data.csv",),
+    }
+    place, page = need_folder(folder), "https://github.com/istarryn/DLLM2Rec (folder data)"
+    found = {split: need_file(place, *files, where_from=page) for split, files in names.items()}
+    items = find_file(place, "item_map.tsv")
+    return found if items is None else {**found, "items": items}
 
 
 def read_windows(
@@ -88,12 +107,14 @@ def read_windows(
     tables = [Path(table) if table is not None else None for table in (items, more_items)]
     counts = {
         "items": count,
+        "interactions": None,  # windows overlap: the log itself is not among the files
         "windows": {split: len(part.targets) for split, part in parts.items()},
         "train_sequences": len(sequences[0].sizes),
         "users": None if parts["train"].users is None else len(np.unique(parts["train"].users)),
     }
+    catalogue = _titles(tables, count, min_support)
     return _joined(
-        _titles(tables, count, min_support),
+        catalogue,
         list(sequences),
         prefixes[0],
         {
@@ -101,6 +122,7 @@ def read_windows(
             "source": {"format": "dllm2rec-windows", "files": sources_of([*paths.values(), *tables])},
             "split": {"kind": "official-windows", "min_support": min_support},
             "counts": counts,
+            "titles": catalogue.title_report(),
             **(provenance or {}),
         },
     )

@@ -1,0 +1,169 @@
+"""The picture of a report: what each model reaches, and how far it is from the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from recdistill.errors import MissingExtraError
+from recdistill.evaluate.report import Kind, Report, ReportLine
+from recdistill.evaluate.tables import LEVEL, show_metric, show_p
+
+#: Colours that the colour-blind can tell apart (Okabe, Ito 2008), and a mark for print without colour.
+_LOOK: Final[dict[Kind, tuple[str, str, str]]] = {
+    "baseline": ("#8A8F98", "s", "free baseline"),
+    "teacher": ("#0072B2", "D", "teacher"),
+    "student": ("#E69F00", "o", "student without a teacher"),
+    "distilled": ("#009E73", "o", "distilled student"),
+    "oracle": ("#CC79A7", "*", "oracle"),
+}
+_INK, _SOFT, _LINE = "#22262B", "#6B7280", "#E5E7EB"
+_ROW_INCHES, _FRAME_INCHES, _WIDTH_INCHES = 0.36, 1.75, 10.0
+#: Settings that make the same report the same file.
+_SETTINGS: Final[dict[str, Any]] = {
+    "svg.hashsalt": "recdistill",
+    "font.size": 10,
+    "font.family": "DejaVu Sans",
+    "axes.edgecolor": _LINE,
+    "text.parse_math": False,
+}
+
+
+def draw(report: Report, path: Path) -> None:
+    """Draw the values (left) and the paired differences from the reference (right), with their intervals.
+
+    Parameters
+    ----------
+    report
+        The comparison.
+    path
+        The file to write; its suffix chooses the format.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "report") from None
+
+    with mpl.rc_context(_SETTINGS):
+        height = _FRAME_INCHES + _ROW_INCHES * len(report.lines)
+        figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, wspace=0.04)
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+        _values(left, report)
+        _differences(right, report)
+        _frame(figure, left, report)
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, dpi=200, metadata=metadata)
+
+
+def _values(axes: Any, report: Report) -> None:
+    for place, line in enumerate(report.lines):
+        _dot(axes, place, line, line.metrics[report.metric], line.interval)
+        axes.annotate(
+            f"{line.metrics[report.metric]:.4f}",
+            (line.interval[1], place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+            fontsize=9,
+        )
+    axes.set_title(show_metric(report.metric), loc="left", color=_INK, fontsize=11)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.14)
+    axes.set_yticks(range(len(report.lines)), [line.name for line in report.lines])
+    axes.set_ylim(len(report.lines) - 0.4, -0.6)  # the first model on top
+    _clean(axes)
+
+
+def _differences(axes: Any, report: Report) -> None:
+    axes.axvline(0, color=_SOFT, linewidth=1, zorder=1)
+    for place, line in enumerate(report.lines):
+        found = line.comparison
+        if found is None:
+            axes.annotate(
+                "reference", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=_SOFT
+            )
+            continue
+        _dot(axes, place, line, found.difference, found.interval, faded=found.p_holm >= LEVEL)
+        relative = "" if found.relative is None else f"{found.relative:+.1%}  "
+        axes.annotate(
+            f"{relative}p {_equals(found.p_holm)}",
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=_INK if found.p_holm < LEVEL else _SOFT,
+            fontsize=9,
+        )
+    axes.set_title(f"difference from {report.reference}", loc="left", color=_INK, fontsize=11)
+    axes.margins(x=0.1)
+    _clean(axes)
+
+
+def _equals(p: float) -> str:
+    shown = show_p(p)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def _dot(
+    axes: Any,
+    place: int,
+    line: ReportLine,
+    value: float,
+    interval: tuple[float, float],
+    *,
+    faded: bool = False,
+) -> None:
+    """Draw one value and its interval; hollow where the difference is not significant."""
+    colour, mark, _ = _LOOK[line.kind]
+    axes.hlines(place, *interval, color=colour, linewidth=2.4, alpha=0.55, zorder=2)
+    axes.plot(
+        value,
+        place,
+        mark,
+        color=colour,
+        markersize=10 if mark == "*" else 7,
+        markerfacecolor="white" if faded else colour,
+        markeredgecolor=colour,
+        markeredgewidth=1.6,
+        zorder=3,
+    )
+
+
+def _clean(axes: Any) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelcolor=_INK)
+    axes.tick_params(axis="x", color=_LINE, labelcolor=_SOFT, labelsize=9)
+    axes.grid(axis="x", color=_LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _frame(figure: Any, axes: Any, report: Report) -> None:
+    """Add the legend of the kinds that occur, and what was asked, under the chart."""
+    from matplotlib.lines import Line2D
+
+    kinds = [kind for kind in _LOOK if any(line.kind == kind for line in report.lines)]
+    handles = [
+        Line2D([], [], color=_LOOK[kind][0], marker=_LOOK[kind][1], linewidth=2.4, label=_LOOK[kind][2])
+        for kind in kinds
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+    )
+    note = (
+        f"{report.protocol}. Lines: {report.confidence:.0%} bootstrap intervals over rows and seeds. "
+        f"Hollow: no significant difference (paired randomisation, Holm, p ≥ {LEVEL})."
+    )
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_SOFT)
