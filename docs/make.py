@@ -31,13 +31,20 @@ def api_page() -> str:
     lines = ["# Public names", "", "Made by `make docs` from the code.", ""]
     for package in PACKAGES:
         module = importlib.import_module(package)
-        lines += [f"## `{package}`", "", (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "), ""]
+        lines += [
+            f"## `{package}`",
+            "",
+            (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "),
+            "",
+        ]
         lines += ["| name | what it is |", "|---|---|"]
         for name in module.__all__:
             value = getattr(module, name)
             documented = inspect.isclass(value) or inspect.isfunction(value)
             text = (inspect.getdoc(value) or "") if documented else "value"
-            lines.append(f"| `{name}` | {text.split(chr(10) + chr(10))[0].replace(chr(10), ' ').replace('|', chr(92) + '|')} |")
+            lines.append(
+                f"| `{name}` | {text.split(chr(10) + chr(10))[0].replace(chr(10), ' ').replace('|', chr(92) + '|')} |"
+            )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -16,7 +16,11 @@ def ring_dataset(users: int = 60, length: int = 12, *, noise: float = 0.1, seed:
     lengths = rng.integers(4, length + 1, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     events = np.concatenate(
-        [(rng.integers(ITEMS) + np.arange(n) + (rng.random(n) < noise) * rng.integers(ITEMS, size=n)) % ITEMS for n in lengths]
+        [
+            (rng.integers(ITEMS) + np.arange(n) + (rng.random(n) < noise) * rng.integers(ITEMS, size=n))
+            % ITEMS
+            for n in lengths
+        ]
     )
     rows, sequences, splits = [], [], []
     for user, n in enumerate(lengths):
@@ -25,7 +29,10 @@ def ring_dataset(users: int = 60, length: int = 12, *, noise: float = 0.1, seed:
             sequences.append(user)
             splits.append(2 if position == n - 1 else 1 if position == n - 2 else 0)
     frame = pl.DataFrame(
-        {"item_id": [f"i{k:02d}" for k in range(ITEMS)], "title": [f"Saga {k // 8} part {k % 8}" for k in range(ITEMS)]}
+        {
+            "item_id": [f"i{k:02d}" for k in range(ITEMS)],
+            "title": [f"Saga {k // 8} part {k % 8}" for k in range(ITEMS)],
+        }
     )
     return SequenceDataset(
         catalogue=Catalogue(frame),

@@ -37,7 +37,11 @@ def imports() -> list[tuple[str, str, Path]]:
 
 
 def test_every_part_has_a_layer() -> None:
-    parts = {p.stem if p.suffix == ".py" else p.name for p in SRC.iterdir()} - {"__init__", "py", "__pycache__"}
+    parts = {p.stem if p.suffix == ".py" else p.name for p in SRC.iterdir()} - {
+        "__init__",
+        "py",
+        "__pycache__",
+    }
     assert {part for part in parts if not part.endswith(".typed")} - {"py.typed"} == set(LEVEL) - {"serve"}
 
 
@@ -51,5 +55,9 @@ def test_imports_go_down_only() -> None:
 
 
 def test_forbidden_pairs() -> None:
-    wrong = [f"{path.name}: {part} imports {target}" for part, target, path in imports() if target in FORBIDDEN.get(part, ())]
+    wrong = [
+        f"{path.name}: {part} imports {target}"
+        for part, target, path in imports()
+        if target in FORBIDDEN.get(part, ())
+    ]
     assert not wrong

@@ -50,7 +50,10 @@ def test_rank_matrix_without_its_distances_is_betrayed_by_the_targets(width):
     distance, targets = scored(400, seed=3)
     ranking, sorted_distance = as_list(distance, width)
     knowledge(ranking).check(targets)
-    for wrong in (knowledge(as_ranks(distance, width)), knowledge(as_ranks(distance, width), sorted_distance)):
+    for wrong in (
+        knowledge(as_ranks(distance, width)),
+        knowledge(as_ranks(distance, width), sorted_distance),
+    ):
         with pytest.raises(KnowledgeError, match="rank of every item"):
             wrong.check(targets)
 

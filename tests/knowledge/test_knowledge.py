@@ -129,7 +129,7 @@ def test_select_by_policy():
     assert knowledge.select("error", asked[[0, 2]]).tolist() == [9, 2]
     with pytest.raises(KnowledgeError, match=r"1 of 3 rows .* row 3.*recdistill teach toy --dataset"):
         knowledge.select("error", asked)
-    with pytest.raises(KnowledgeError, match="'drop' does not exist. Allowed: error, skip, mask"):
+    with pytest.raises(KnowledgeError, match=r"'drop' does not exist. Allowed: error, skip, mask"):
         knowledge.select("drop", asked)
 
 
@@ -139,8 +139,12 @@ def test_coverage():
 
 
 def test_scales_are_medians_over_listed_items_of_the_rows():
-    scales = small().scales(np.array([2, 5, 7]))  # the 7.0 stands at a pad, the nan is unknown, row 7 uncovered
-    assert scales == pytest.approx({"target_distance": 0.2, "ranking_distance": np.median([0.1, 0.2, 0.9, 0.5, 0.5])})
+    scales = small().scales(
+        np.array([2, 5, 7])
+    )  # the 7.0 stands at a pad, the nan is unknown, row 7 uncovered
+    assert scales == pytest.approx(
+        {"target_distance": 0.2, "ranking_distance": np.median([0.1, 0.2, 0.9, 0.5, 0.5])}
+    )
     assert small(target_distance=None).scales(np.array([7])) == {}
 
 

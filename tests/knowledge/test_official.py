@@ -22,7 +22,7 @@ def files(dataset, knowledge, tmp_path):
 
 
 def rewrite(files, name, change):
-    np.savetxt(files / name, change(np.loadtxt(files / name)), fmt="%.8g")
+    np.savetxt(files / name, change(np.loadtxt(files / name)), fmt="%.9g")
 
 
 def test_the_files_are_what_the_authors_code_reads(dataset, knowledge, files, train):
@@ -115,7 +115,7 @@ def test_some_rows_by_id(dataset, files, train):
 def test_files_shuffled_against_each_other(dataset, files, train):
     rewrite(files, "myrank_train.txt", lambda table: np.column_stack([train, table]))
     rewrite(files, "confidence_train.txt", lambda table: np.column_stack([train[::-1], table]))
-    with pytest.raises(KnowledgeError, match="rows are shuffled: .* differ from line 1 on"):
+    with pytest.raises(KnowledgeError, match=r"rows are shuffled: .* differ from line 1 on"):
         import_official(files, dataset, uid_column=True)
 
 
@@ -158,16 +158,8 @@ def test_wrong_values_are_refused(dataset, files):
         (good.replace(good.split()[0], "2.5", 1), "holds 2.5, which is no id"),
     ):
         (files / "myrank_train.txt").write_text(text)
-        with pytest.raises(KnowledgeError, match=message), pytest.warns() if not text else _nothing():
+        with pytest.raises(KnowledgeError, match=message):
             import_official(files, dataset)
-
-
-class _nothing:  # noqa: N801
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
 
 
 def test_wrong_row_ids_are_refused(dataset, files, train):
@@ -198,7 +190,9 @@ def test_objects_are_not_unpickled(dataset, files):
 def test_export_refuses_what_the_authors_code_would_misread(dataset, knowledge, make_ring, tmp_path, train):
     short = knowledge.ranking.copy()
     short[:, -1] = -1
-    with pytest.raises(KnowledgeError, match="shortest list of a training row has 5 items, 6 are wanted.*--k 5"):
+    with pytest.raises(
+        KnowledgeError, match=r"shortest list of a training row has 5 items, 6 are wanted.*--k 5"
+    ):
         export_official(dataclasses.replace(knowledge, ranking=short), tmp_path / "f", dataset)
     with pytest.raises(KnowledgeError, match="6 items, 7 are wanted"):
         export_official(knowledge, tmp_path / "f", dataset, k=7)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.teacher_scores import exact, from_list
 
 from recdistill.errors import KnowledgeError
 from recdistill.knowledge import METRICS, Knowledge
+from references.teacher_scores import exact, from_list
 
 
 def with_vectors(metric, seed=0, dtype=np.float32):
@@ -29,7 +29,9 @@ def test_exact_scores(metric, dtype):
     rows, items = np.array([8, 4]), np.array([[0, 8, 3], [2, 2, 5]])
     scores = knowledge.score(rows, items, temperature=2.0)
     for i, query in enumerate(knowledge.query_embeddings[[2, 0]].astype(float).tolist()):
-        expected = [exact(query, knowledge.item_embeddings[j].astype(float).tolist(), metric) / 2 for j in items[i]]
+        expected = [
+            exact(query, knowledge.item_embeddings[j].astype(float).tolist(), metric) / 2 for j in items[i]
+        ]
         np.testing.assert_allclose(scores[i], expected, rtol=1e-5, atol=1e-6)
     every = knowledge.score(rows, temperature=2.0)
     torch.testing.assert_close(every.gather(1, torch.from_numpy(items)), scores, rtol=1e-4, atol=1e-5)
@@ -53,17 +55,19 @@ def test_chunks_do_not_matter(monkeypatch):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_list_scores(data):
-    lists = [
-        data.draw(st.lists(st.integers(0, 8), unique=True, max_size=5).map(lambda x: x)) for _ in range(3)
+    lists = [data.draw(st.lists(st.integers(0, 8), unique=True, max_size=5)) for _ in range(3)]
+    distances = [
+        sorted(data.draw(st.lists(st.floats(0, 9), min_size=len(x), max_size=len(x)))) for x in lists
     ]
-    distances = [sorted(data.draw(st.lists(st.floats(0, 9), min_size=len(x), max_size=len(x)))) for x in lists]
     temperature, gap = data.draw(st.sampled_from([0.5, 1.0, 3.0])), data.draw(st.sampled_from([0.0, 1.0]))
     with_distances = data.draw(st.booleans())
     knowledge = Knowledge(
         np.array([1, 2, 3]),
         9,
         ranking=np.array([x + [-1] * (5 - len(x)) for x in lists]),
-        ranking_distance=np.array([x + [np.nan] * (5 - len(x)) for x in distances]) if with_distances else None,
+        ranking_distance=np.array([x + [np.nan] * (5 - len(x)) for x in distances])
+        if with_distances
+        else None,
     ).check()
     every = knowledge.score(np.array([1, 2, 3]), temperature=temperature, gap=gap)
     items = np.tile(np.arange(9), (3, 1))
@@ -92,5 +96,5 @@ def test_the_metric_of_the_embeddings_may_differ_from_that_of_the_distances():
 
 
 def test_nothing_to_score_with():
-    with pytest.raises(KnowledgeError, match="cannot score items.*recdistill knowledge show"):
+    with pytest.raises(KnowledgeError, match=r"cannot score items.*recdistill knowledge show"):
         Knowledge(np.array([1]), 9, target_distance=np.array([1.0])).score(np.array([1]))

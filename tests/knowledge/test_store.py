@@ -105,7 +105,7 @@ def test_a_truncated_file_is_refused(knowledge, tmp_path, keep):
 def test_a_missing_file_and_a_foreign_folder(knowledge, tmp_path):
     save_knowledge(knowledge, tmp_path / "k")
     (tmp_path / "k" / "knowledge.safetensors").unlink()
-    with pytest.raises(KnowledgeError, match="knowledge.safetensors does not exist"):
+    with pytest.raises(KnowledgeError, match=r"knowledge.safetensors does not exist"):
         load_knowledge(tmp_path / "k")
     with pytest.raises(RunError, match="is no knowledge folder"):
         load_knowledge(tmp_path)

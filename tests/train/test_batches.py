@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from shop import ITEMS, ring_dataset
 
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, DataError
 from recdistill.train import BatchLoader
 from recdistill.types import PAD
+from shop import ITEMS, ring_dataset
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,9 @@ def dataset() -> SequenceDataset:
 
 @pytest.mark.parametrize("supervision", ["last", "all"])
 @pytest.mark.parametrize("length", [3, 5, 50])
-def test_an_epoch_sees_every_training_row_once(dataset: SequenceDataset, supervision: str, length: int) -> None:
+def test_an_epoch_sees_every_training_row_once(
+    dataset: SequenceDataset, supervision: str, length: int
+) -> None:
     loader = BatchLoader(dataset, supervision, length, batch_size=7)  # type: ignore[arg-type]
     seen = np.concatenate([batch.row_ids.numpy() for batch in loader.epoch(0)])
     expected = dataset.row_ids[dataset.rows("train", prefixes=supervision == "all")]
@@ -24,12 +26,18 @@ def test_an_epoch_sees_every_training_row_once(dataset: SequenceDataset, supervi
 
 
 @pytest.mark.parametrize("supervision", ["last", "all"])
-def test_each_row_asks_for_its_own_target_after_its_own_history(dataset: SequenceDataset, supervision: str) -> None:
+def test_each_row_asks_for_its_own_target_after_its_own_history(
+    dataset: SequenceDataset, supervision: str
+) -> None:
     loader = BatchLoader(dataset, supervision, 5, batch_size=16)  # type: ignore[arg-type]
     for batch in loader.epoch(3):
         rows = dataset.positions_of(batch.row_ids.numpy())
         np.testing.assert_array_equal(batch.targets.numpy(), dataset.targets(rows))
-        positions = (torch.arange(len(batch.lengths)) * batch.history.shape[1] + batch.lengths - 1) if batch.positions is None else batch.positions
+        positions = (
+            (torch.arange(len(batch.lengths)) * batch.history.shape[1] + batch.lengths - 1)
+            if batch.positions is None
+            else batch.positions
+        )
         newest = batch.history.flatten()[positions].numpy()
         np.testing.assert_array_equal(newest, dataset.events[dataset.row_events[rows] - 1])
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shop import ITEMS, ring_dataset
 from torch import Tensor
 
 from recdistill.data import SequenceDataset
@@ -16,8 +15,12 @@ from recdistill.losses import LOSSES, Loss
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import TrainOptions, distill
 from recdistill.types import Batch, StudentOutput
+from shop import ITEMS, ring_dataset
 
-SPEC = {"student": "sasrec", "options": {"embedding_size": 16, "variant": "modern", "max_length": 8, "dropout": 0.2}}
+SPEC = {
+    "student": "sasrec",
+    "options": {"embedding_size": 16, "variant": "modern", "max_length": 8, "dropout": 0.2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +34,21 @@ def model() -> SequenceModel:
     return SequenceModel(STUDENTS["sasrec"](**SPEC["options"]), table, table, bias=False)
 
 
-def train(dataset: SequenceDataset, out: Path, *, loss: Loss | None = None, reporter: Any = None, epochs: int = 4) -> Recommender:
+def train(
+    dataset: SequenceDataset, out: Path, *, loss: Loss | None = None, reporter: Any = None, epochs: int = 4
+) -> Recommender:
     options = TrainOptions(epochs=epochs, learning_rate=5e-3, patience=epochs)
     return distill(
-        dataset, model(), loss or LOSSES["ce"](), out=out, spec=SPEC, options=options, supervision="all", length=8,
-        batch_size=16, reporter=reporter,
+        dataset,
+        model(),
+        loss or LOSSES["ce"](),
+        out=out,
+        spec=SPEC,
+        options=options,
+        supervision="all",
+        length=8,
+        batch_size=16,
+        reporter=reporter,
     )
 
 
@@ -67,7 +80,9 @@ def test_it_learns_the_ring(dataset: SequenceDataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [(0, 1), (1, 2), (3, 1)])
-def test_a_killed_run_goes_on_to_the_same_curve(dataset: SequenceDataset, tmp_path: Path, where: tuple[int, int]) -> None:
+def test_a_killed_run_goes_on_to_the_same_curve(
+    dataset: SequenceDataset, tmp_path: Path, where: tuple[int, int]
+) -> None:
     whole = train(dataset, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="power failure"):
         train(dataset, tmp_path / "cut", reporter=StopAt(*where))

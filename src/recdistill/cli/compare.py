@@ -16,18 +16,32 @@ def compare(
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     filter_seen: Annotated[
         bool | None,
-        typer.Option("--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False),
+        typer.Option(
+            "--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False
+        ),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Compare with this one; else the first student without a teacher.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Compare with this one; else the first student without a teacher.", show_default=False
+        ),
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="Popularity, transitions and graph + text in the table.")] = True,
+    baselines: Annotated[
+        bool, typer.Option(help="Popularity, transitions and graph + text in the table.")
+    ] = True,
     slices: Annotated[bool, typer.Option(help="Head and tail, history length, hop distance.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Write Markdown, JSON and a picture here.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write Markdown, JSON and a picture here.", show_default=False)
+    ] = None,
 ) -> None:
     """Put runs, teachers and free baselines into one table, with paired tests against a reference."""
     from recdistill.cli.results import open_dataset, print_report, protocol
-    from recdistill.experiments.report import baseline_results, choose_reference, compare_results, oracle_results
+    from recdistill.experiments.report import (
+        baseline_results,
+        choose_reference,
+        compare_results,
+        oracle_results,
+    )
     from recdistill.experiments.results import evaluate_path
 
     data, data_folder = open_dataset(folders, dataset)

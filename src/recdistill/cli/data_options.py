@@ -35,7 +35,8 @@ MORE: Final = {
     "amazon-2023": "Needs CATEGORY.jsonl.gz and meta_CATEGORY.jsonl.gz in --source.",
     "csv": "Reads interactions.csv (user_id, item_id, maybe timestamp and rating) and items.csv (item_id, "
     "title, any others), or .tsv or .parquet; --source may be the log itself.",
-    "sequences": "Reads sequences.tsv (user_id and item ids in time order, separated by blanks) and items.tsv.",
+    "sequences": "Reads sequences.tsv (user_id and item ids in time order, separated by blanks) and "
+    "items.tsv.",
 }
 
 Text = str | None

@@ -40,14 +40,33 @@ def demo(
         for strategy in ("none", "dllm2rec-corrected"):
             runs.append(out / f"sasrec-{variant}-{strategy}")
             verb_distill.distill(
-                arguments=[f"train.epochs={epochs}", "train.patience=5", f"label=SASRec {variant} + {strategy}"],
-                out=runs[-1], dataset=data, knowledge=None if strategy == "none" else knowledge, student="sasrec",
-                variant=variant, loss=None, strategy=strategy, seed=0, seeds=seeds, overwrite=False, dry_run=False,
+                arguments=[
+                    f"train.epochs={epochs}",
+                    "train.patience=5",
+                    f"label=SASRec {variant} + {strategy}",
+                ],
+                out=runs[-1],
+                dataset=data,
+                knowledge=None if strategy == "none" else knowledge,
+                student="sasrec",
+                variant=variant,
+                loss=None,
+                strategy=strategy,
+                seed=0,
+                seeds=seeds,
+                overwrite=False,
+                dry_run=False,
             )
     say("[bold]4. The comparison[/bold], on test rows that nothing was chosen on")
     verb_compare.compare(
-        folders=[*runs, knowledge], dataset=data, split="test", filter_seen=None, reference=None, baselines=True,
-        slices=True, out=out / "report",
+        folders=[*runs, knowledge],
+        dataset=data,
+        split="test",
+        filter_seen=None,
+        reference=None,
+        baselines=True,
+        slices=True,
+        out=out / "report",
     )
     say(f"[bold]5. A recommendation[/bold]: recdistill recommend {runs[-1]} --history TITLE ...")
     say(f"the picture: {out / 'report' / 'comparison.png'}")

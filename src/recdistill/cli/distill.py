@@ -17,12 +17,17 @@ def distill(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default=False)] = None,
     dataset: Annotated[Path | None, typer.Option(help="Dataset folder.", show_default=False)] = None,
-    knowledge: Annotated[Path | None, typer.Option(help="Knowledge folder of a teacher.", show_default=False)] = None,
+    knowledge: Annotated[
+        Path | None, typer.Option(help="Knowledge folder of a teacher.", show_default=False)
+    ] = None,
     student: Annotated[str | None, typer.Option(help="gru4rec, sasrec or caser.", show_default=False)] = None,
-    variant: Annotated[str | None, typer.Option(help="modern (default) or paper.", show_default=False)] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="modern (default) or paper.", show_default=False)
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="bce, ce, bpr, gbce or dros.", show_default=False)] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="A recipe (none, dllm2rec, ...) or strategies: rd+hint.", show_default=False)
+        str | None,
+        typer.Option(help="A recipe (none, dllm2rec, ...) or strategies: rd+hint.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run, or of the first of several.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds; each gets a folder seed-N/.")] = 1,
@@ -41,7 +46,10 @@ def distill(
 
     words = list(arguments or [])
     file = Path(words.pop(0)) if words and words[0].endswith((".yaml", ".yml")) else None
-    flags: dict[str, Any] = {"dataset": str(dataset) if dataset else None, "knowledge": str(knowledge) if knowledge else None}
+    flags: dict[str, Any] = {
+        "dataset": str(dataset) if dataset else None,
+        "knowledge": str(knowledge) if knowledge else None,
+    }
     flags["student"] = {"name": student, "variant": variant}
     flags["loss"] = {"name": loss}
     config = resolve(_given(flags), strategy=strategy, file=file, words=words)
@@ -52,7 +60,11 @@ def distill(
         raise ConfigError("--out is missing. Name the run folder to write: --out r/.")
     folders = [out] if seeds == 1 else [out / f"seed-{seed + k}" for k in range(seeds)]
     for number, folder in enumerate(folders):
-        _run(config.model_copy(update={"seed": seed + number if seeds > 1 or seed else config.seed}), folder, overwrite)
+        _run(
+            config.model_copy(update={"seed": seed + number if seeds > 1 or seed else config.seed}),
+            folder,
+            overwrite,
+        )
     print(f"next: recdistill evaluate {out}")
 
 
@@ -75,8 +87,14 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
             raise RunError(f"{folder} was not written by recdistill distill: it is not replaced.")
         shutil.rmtree(folder)
     if (folder / "config.yaml").is_file() and read_config(folder / "config.yaml") != config:
-        raise RunError(f"{folder} holds a run with another config. Choose another --out, or pass --overwrite.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file() | (folder / MANIFEST).is_file():
+        raise RunError(
+            f"{folder} holds a run with another config. Choose another --out, or pass --overwrite."
+        )
+    if (
+        folder.is_dir()
+        and any(folder.iterdir())
+        and not (folder / "config.yaml").is_file() | (folder / MANIFEST).is_file()
+    ):
         raise RunError(f"{folder} is not empty and no run folder. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:

@@ -21,7 +21,9 @@ def doctor() -> None:
     for package, found in facts["packages"].items():
         table.add_row(package, found or "not installed")
     table.add_row("accelerator", facts["cuda"] or "none (CPU)")
-    table.add_row("RECDISTILL_DATA", os.environ.get("RECDISTILL_DATA", "not set (only tests and benchmarks read it)"))
+    table.add_row(
+        "RECDISTILL_DATA", os.environ.get("RECDISTILL_DATA", "not set (only tests and benchmarks read it)")
+    )
     extras = Table("extra", "package", "state", title="optional parts")
     for extra, package in (("report", "matplotlib"), ("embed", "sentence_transformers")):
         state = "installed" if find_spec(package) else f"missing: pip install 'recdistill[{extra}]'"

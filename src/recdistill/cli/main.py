@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from recdistill.cli import compare, data, demo, distill, doctor, evaluate, knowledge, recommend, simulate, teach
+from recdistill.cli import (
+    compare,
+    data,
+    demo,
+    distill,
+    doctor,
+    evaluate,
+    knowledge,
+    recommend,
+    simulate,
+    teach,
+)
 from recdistill.errors import RecdistillError
 
 app = typer.Typer(
@@ -30,7 +41,9 @@ app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)
-def version(context: typer.Context, version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+def version(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Show the version.")
+) -> None:
     """Distil language-model recommenders into fast sequential students, and measure what was gained."""
     if version:
         from recdistill import __version__

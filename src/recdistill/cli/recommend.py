@@ -11,7 +11,9 @@ import typer
 def recommend(
     folder: Annotated[Path, typer.Argument(help="Run folder or recommender folder.")],
     history: Annotated[list[str], typer.Option(help="Raw ids or titles, oldest first.", show_default=False)],
-    more: Annotated[list[str] | None, typer.Argument(metavar="[ITEM ...]", help="Further items of the history.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[ITEM ...]", help="Further items of the history.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come back.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

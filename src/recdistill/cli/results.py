@@ -25,7 +25,11 @@ def open_dataset(folders: Sequence[Path], dataset: Path | None) -> tuple[Sequenc
     from recdistill.errors import ConfigError
 
     if dataset is None:
-        configs = [path for folder in folders for path in (folder / "config.yaml", *folder.glob("seed-*/config.yaml"))]
+        configs = [
+            path
+            for folder in folders
+            for path in (folder / "config.yaml", *folder.glob("seed-*/config.yaml"))
+        ]
         found = next((path for path in configs if path.is_file()), None)
         if found is None:
             raise ConfigError(f"none of {', '.join(map(str, folders))} is a run folder. Pass --dataset d/.")

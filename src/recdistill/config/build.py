@@ -13,18 +13,20 @@ from torch import nn
 from recdistill.config.schema import RunConfig
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
+from recdistill.export import Recommender
 from recdistill.item_encoders import ITEM_ENCODERS, Ids, ItemEncoder
 from recdistill.knowledge import Knowledge, load_knowledge
 from recdistill.losses import LOSSES
 from recdistill.strategies import STRATEGIES
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
-from recdistill.export import Recommender
 
 P = TypeVar("P", bound=nn.Module)
 
 
-def construct(kind: str, table: Mapping[str, type[P]], name: str, options: Mapping[str, Any], **fixed: Any) -> P:
+def construct(
+    kind: str, table: Mapping[str, type[P]], name: str, options: Mapping[str, Any], **fixed: Any
+) -> P:
     """Make a part by its name.
 
     Raises
@@ -50,9 +52,16 @@ def student_spec(config: RunConfig) -> dict[str, Any]:
     student = config.student
     if student.name not in STUDENTS:
         raise unknown_name("student", student.name, STUDENTS)
-    fixed = {"embedding_size": student.embedding_size, "variant": student.variant, "max_length": student.length}
+    fixed = {
+        "embedding_size": student.embedding_size,
+        "variant": student.variant,
+        "max_length": student.length,
+    }
     takes = inspect.signature(STUDENTS[student.name].__init__).parameters
-    return {"student": student.name, "options": {k: v for k, v in fixed.items() if k in takes} | student.options}
+    return {
+        "student": student.name,
+        "options": {k: v for k, v in fixed.items() if k in takes} | student.options,
+    }
 
 
 def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None) -> SequenceModel:
@@ -67,7 +76,11 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
             "its tables cannot be tied. Set student.tied=false."
         )
     plain_input = config.item_encoder.name != "ids" and inject == "output"
-    entry = Ids(item_count, student.embedding_size) if plain_input else _encoder(config, item_count, knowledge, student.embedding_size)
+    entry = (
+        Ids(item_count, student.embedding_size)
+        if plain_input
+        else _encoder(config, item_count, knowledge, student.embedding_size)
+    )
     if config.student.tied:
         if config.item_encoder.name == "ids" or inject == "both":
             return SequenceModel(student, entry, entry, bias=False)
@@ -75,7 +88,9 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
             f"item_encoder.inject={inject!r} needs two tables. Set student.tied=false or item_encoder.inject=both."
         )
     text_out = config.item_encoder.name != "ids" and inject != "input"
-    exit_ = _encoder(config, item_count, knowledge, size) if text_out else Ids(item_count, size, std=size**-0.5)
+    exit_ = (
+        _encoder(config, item_count, knowledge, size) if text_out else Ids(item_count, size, std=size**-0.5)
+    )
     return SequenceModel(student, entry, exit_, bias=True)
 
 
@@ -98,7 +113,9 @@ def default_filter_seen(dataset: SequenceDataset) -> bool:
     return dataset.provenance.get("split", {}).get("kind") == "leave-one-out"
 
 
-def run(config: RunConfig, out: Path, *, dataset: SequenceDataset | None = None, reporter: Reporter | None = None) -> Recommender:
+def run(
+    config: RunConfig, out: Path, *, dataset: SequenceDataset | None = None, reporter: Reporter | None = None
+) -> Recommender:
     """Carry out a config: load, build, distil. Returns the best student on validation."""
     dataset = dataset or SequenceDataset.load(config.dataset)
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None

@@ -10,8 +10,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from recdistill.config.schema import RunConfig
+from recdistill.config.schema import EncoderConfig, PartConfig, RunConfig, StrategyConfig, StudentConfig
 from recdistill.errors import ConfigError, unknown_name
+
+#: What a part says of itself; everything else is an option of its constructor.
+_OWN_KEYS = {
+    key
+    for section in (StudentConfig, PartConfig, StrategyConfig, EncoderConfig)
+    for key in section.model_fields
+    if key not in ("name", "options")
+}
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,7 +27,11 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(dict(base))
     for key, value in change.items():
         old = result.get(key)
-        result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
+        result[key] = (
+            merge(old, value)
+            if isinstance(old, dict) and isinstance(value, Mapping)
+            else copy.deepcopy(value)
+        )
     return result
 
 
@@ -44,7 +56,7 @@ def apply_overrides(config: dict[str, Any], words: Sequence[str]) -> dict[str, A
     """Return `config` with ``key=value`` words applied; values are read as YAML.
 
     A key is a path of names (``train.epochs``), or starts with the name of a part of this run
-    (``importance.weight``, ``collaborative.offset``, ``bce.reduction``), whose options it then sets.
+    (``sasrec.dropout``, ``importance.weight``, ``collaborative.offset``), whose options it then sets.
 
     Raises
     ------
@@ -59,7 +71,9 @@ def apply_overrides(config: dict[str, Any], words: Sequence[str]) -> dict[str, A
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise ConfigError(f"the value of {word!r} is not valid YAML. Quote it, e.g. label='a: b'.") from None
+            raise ConfigError(
+                f"the value of {word!r} is not valid YAML. Quote it, e.g. label='a: b'."
+            ) from None
         _set(result, key.strip().split("."), value)
     return result
 
@@ -68,10 +82,12 @@ def _set(config: dict[str, Any], path: list[str], value: Any) -> None:
     parts = {part["name"]: part for part in _parts(config)}
     if path[0] in parts and len(path) == 2:
         part = parts[path[0]]
-        (part if path[1] in ("weight", "inject") else part.setdefault("options", {}))[path[1]] = value
+        (part if path[1] in _OWN_KEYS else part.setdefault("options", {}))[path[1]] = value
         return
     if path[0] not in RunConfig.model_fields:
-        raise unknown_name("key", ".".join(path), [*RunConfig.model_fields, *(f"{name}.<option>" for name in parts)])
+        raise unknown_name(
+            "key", ".".join(path), [*RunConfig.model_fields, *(f"{name}.<option>" for name in parts)]
+        )
     section = config
     for name in path[:-1]:
         section = section.setdefault(name, {})
@@ -81,7 +97,7 @@ def _set(config: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _parts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    singles = [config.get("loss"), config.get("item_encoder")]
+    singles = [config.get("student"), config.get("loss"), config.get("item_encoder")]
     return [p for p in [*singles, *config.get("strategies", [])] if isinstance(p, dict) and "name" in p]
 
 
@@ -96,10 +112,10 @@ def validate(config: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(config)
     except ValidationError as error:
-        raise _readable(error, config) from None
+        raise _readable(error) from None
 
 
-def _readable(error: ValidationError, config: Mapping[str, Any]) -> ConfigError:
+def _readable(error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
     path = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -107,5 +123,6 @@ def _readable(error: ValidationError, config: Mapping[str, Any]) -> ConfigError:
         for step in problem["loc"][:-1]:
             annotation = section.model_fields[step].annotation if isinstance(step, str) else section
             section = getattr(annotation, "__args__", (annotation,))[0]
-        return unknown_name("key", path, section.model_fields)
+        where = "".join(f" of {step}" for step in problem["loc"][-2:-1])
+        return unknown_name(f"key{where}", str(problem["loc"][-1]), section.model_fields)
     return ConfigError(f"{path}: {problem['msg']}; the value is {problem.get('input')!r}.")

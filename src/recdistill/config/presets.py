@@ -12,15 +12,39 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
-        "student": {"embedding_size": 64, "length": 10, "tied": False, "options": {"dropout": 0.1}},
+        "student": {
+            "name": "sasrec",
+            "embedding_size": 64,
+            "length": 10,
+            "tied": False,
+            "options": {"dropout": 0.1},
+        },
         "loss": {"name": "bce"},
-        "item_encoder": {"inject": "input"},
-        "train": {"batch_size": 256, "learning_rate": 1e-3, "supervision": "last", "negatives": 1, "patience": 10},
+        "item_encoder": {"name": "ids", "inject": "input"},
+        "train": {
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+            "supervision": "last",
+            "negatives": 1,
+            "patience": 10,
+        },
     },
     "modern": {
-        "student": {"embedding_size": 64, "length": 50, "tied": True, "options": {"dropout": 0.3}},
+        "student": {
+            "name": "sasrec",
+            "embedding_size": 64,
+            "length": 50,
+            "tied": True,
+            "options": {"dropout": 0.3},
+        },
         "loss": {"name": "ce"},
-        "item_encoder": {"inject": "both"},
-        "train": {"batch_size": 128, "learning_rate": 1e-3, "supervision": "all", "optimizer": "adamw", "patience": 10},
+        "item_encoder": {"name": "ids", "inject": "both"},
+        "train": {
+            "batch_size": 128,
+            "learning_rate": 1e-3,
+            "supervision": "all",
+            "optimizer": "adamw",
+            "patience": 10,
+        },
     },
 }

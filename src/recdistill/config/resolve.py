@@ -17,7 +17,9 @@ from recdistill.runs import atomic_file
 from recdistill.strategies import STRATEGIES
 
 
-def resolve(flags: Mapping[str, Any], *, strategy: str | None, file: Path | None, words: Sequence[str]) -> RunConfig:
+def resolve(
+    flags: Mapping[str, Any], *, strategy: str | None, file: Path | None, words: Sequence[str]
+) -> RunConfig:
     """Return the checked config of a run.
 
     Parameters
@@ -58,7 +60,10 @@ def strategy_section(name: str) -> dict[str, Any]:
             "strategies": [{"weight": w, "name": n, "options": dict(o)} for w, n, o in chosen.strategies],
         }
         if chosen.item_encoder is not None:
-            section["item_encoder"] = {"name": chosen.item_encoder[0], "options": dict(chosen.item_encoder[1])}
+            section["item_encoder"] = {
+                "name": chosen.item_encoder[0],
+                "options": dict(chosen.item_encoder[1]),
+            }
         return section
     strategies = []
     for part in name.split("+"):

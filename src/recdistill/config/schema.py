@@ -22,7 +22,9 @@ class StudentConfig(Strict):
     variant: Literal["paper", "modern"] = "modern"
     embedding_size: int = Field(64, ge=1, description="d, width of the item vectors")
     length: int = Field(50, ge=1, description="L, longest history it reads")
-    tied: bool = Field(True, description="one item table for input and output, or an own output table with a bias")
+    tied: bool = Field(
+        True, description="one item table for input and output, or an own output table with a bias"
+    )
     options: Options = Field(default_factory=dict)
 
 
@@ -77,7 +79,8 @@ class RunConfig(Strict):
     item_encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     filter_seen: bool | None = Field(
-        None, description="leave items of the history out of the ranking; None: as is usual for the dataset's split"
+        None,
+        description="leave items of the history out of the ranking; None: as is usual for the dataset's split",
     )
     seed: int = Field(0, ge=0)
     label: str | None = Field(None, description="name of the run in tables")

@@ -144,10 +144,9 @@ class Catalogue:
 
     @cached_property
     def _index_by_title(self) -> dict[str, int]:
-        """First index of each title; below it the same without case, which never hides an exact title."""
-        exact = {title: index for index, title in reversed(list(enumerate(self.titles))) if title}
-        folded = {title.casefold(): exact[title] for title in reversed(exact)}
-        return {**folded, **exact} if len(folded) else exact
+        """First index of each title, and of each title without case where no title is written like that."""
+        newest_first = [(title, index) for index, title in enumerate(self.titles) if title][::-1]
+        return {title.casefold(): index for title, index in newest_first} | dict(newest_first)
 
     def index_of(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the ``(n,)`` indices of raw ids or titles.

@@ -223,8 +223,8 @@ def _read_part(path: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"{path} cannot be read ({reason}). A dataset folder needs items, events and rows as parquet: make it "
-            "anew with recdistill data."
+            f"{path} cannot be read ({reason}). A dataset folder needs items, events and rows as parquet: "
+            "make it anew with recdistill data."
         ) from None
 
 

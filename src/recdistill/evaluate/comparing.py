@@ -156,7 +156,7 @@ def _lines(
 def _slice_table(
     title: str, masks: Mapping[str, Bools], values: Mapping[str, Floats], rows: Evaluation, judge: _Judge
 ) -> SliceTable:
-    """Compare all models with the reference on each slice that has rows; one Holm correction for the table."""
+    """Compare all models with the reference on each slice that has rows; one correction for the table."""
     counts = {name: len(rows.restrict(mask, slice_name=name)) for name, mask in masks.items()}
     counts = {name: count for name, count in counts.items() if count}
     means: dict[str, dict[str, float]] = {}

@@ -117,8 +117,8 @@ def compare_latency(
     names = list(calls)
     if not names or repeats < 1 or (reference is not None and reference not in calls):
         raise ConfigError(
-            f"cannot compare {names or 'no calls'} with reference {reference!r} in {repeats} rounds; at least "
-            "one call, a reference among the calls and one round are needed. Correct the arguments."
+            f"cannot compare {names or 'no calls'} with reference {reference!r} in {repeats} rounds; at "
+            "least one call, a reference among the calls and one round are needed. Correct the arguments."
         )
     reference = names[0] if reference is None else reference
     wall, cpu = _timed_rounds(list(calls.values()), repeats, warmup, seed)

@@ -7,25 +7,29 @@ from typing import Any, Final
 
 from recdistill.errors import MissingExtraError
 from recdistill.evaluate.report import Kind, Report, ReportLine
-from recdistill.evaluate.tables import LEVEL, show_metric, show_p
+from recdistill.evaluate.tables import LEVEL, protocol, show_metric, show_p
 
 #: Colours that the colour-blind can tell apart (Okabe, Ito 2008), and a mark for print without colour.
 _LOOK: Final[dict[Kind, tuple[str, str, str]]] = {
     "baseline": ("#8A8F98", "s", "free baseline"),
     "teacher": ("#0072B2", "D", "teacher"),
     "student": ("#E69F00", "o", "student without a teacher"),
-    "distilled": ("#009E73", "o", "distilled student"),
+    "distilled": ("#009E73", "^", "distilled student"),
     "oracle": ("#CC79A7", "*", "oracle"),
 }
+_SIZES: Final = {"*": 10, "^": 8}
 _INK, _SOFT, _LINE = "#22262B", "#6B7280", "#E5E7EB"
 _ROW_INCHES, _FRAME_INCHES, _WIDTH_INCHES = 0.36, 1.75, 10.0
 #: Settings that make the same report the same file.
-_SETTINGS: Final[dict[str, Any]] = {
+_SETTINGS: Final[Any] = {
     "svg.hashsalt": "recdistill",
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.edgecolor": _LINE,
     "text.parse_math": False,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.wspace": 0.06,
 }
 
 
@@ -53,11 +57,10 @@ def draw(report: Report, path: Path) -> None:
     with mpl.rc_context(_SETTINGS):
         height = _FRAME_INCHES + _ROW_INCHES * len(report.lines)
         figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, wspace=0.04)
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
         _values(left, report)
         _differences(right, report)
-        _frame(figure, left, report)
+        _frame(figure, report)
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, dpi=200, metadata=metadata)
 
@@ -92,18 +95,28 @@ def _differences(axes: Any, report: Report) -> None:
             )
             continue
         _dot(axes, place, line, found.difference, found.interval, faded=found.p_holm >= LEVEL)
-        relative = "" if found.relative is None else f"{found.relative:+.1%}  "
-        axes.annotate(
-            f"{relative}p {_equals(found.p_holm)}",
-            (1.02, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            color=_INK if found.p_holm < LEVEL else _SOFT,
-            fontsize=9,
-        )
+        relative = "" if found.relative is None else f"{found.relative:+.1%}".replace("-", "−")
+        colour = _INK if found.p_holm < LEVEL else _SOFT
+        _beside(axes, place, relative, points=58, align="right", color=colour)
+        _beside(axes, place, f"p {_equals(found.p_holm)}", points=68, align="left", color=colour)
     axes.set_title(f"difference from {report.reference}", loc="left", color=_INK, fontsize=11)
-    axes.margins(x=0.1)
+    axes.margins(x=0.08)
     _clean(axes)
+
+
+def _beside(axes: Any, place: int, text: str, *, points: int, align: str, color: str) -> None:
+    """Write a text in a column on the right of the axes."""
+    axes.annotate(
+        text,
+        (1, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(points, 0),
+        textcoords="offset points",
+        va="center",
+        ha=align,
+        color=color,
+        fontsize=9,
+    )
 
 
 def _equals(p: float) -> str:
@@ -128,7 +141,7 @@ def _dot(
         place,
         mark,
         color=colour,
-        markersize=10 if mark == "*" else 7,
+        markersize=_SIZES.get(mark, 7),
         markerfacecolor="white" if faded else colour,
         markeredgecolor=colour,
         markeredgewidth=1.6,
@@ -145,8 +158,8 @@ def _clean(axes: Any) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
-def _frame(figure: Any, axes: Any, report: Report) -> None:
-    """Add the legend of the kinds that occur, and what was asked, under the chart."""
+def _frame(figure: Any, report: Report) -> None:
+    """Add the legend of the kinds that occur above the chart, and what was asked below it."""
     from matplotlib.lines import Line2D
 
     kinds = [kind for kind in _LOOK if any(line.kind == kind for line in report.lines)]
@@ -162,8 +175,9 @@ def _frame(figure: Any, axes: Any, report: Report) -> None:
         fontsize=9,
         labelcolor=_INK,
     )
+    compared = sum(line.comparison is not None for line in report.lines)
     note = (
-        f"{report.protocol}. Lines: {report.confidence:.0%} bootstrap intervals over rows and seeds. "
-        f"Hollow: no significant difference (paired randomisation, Holm, p ≥ {LEVEL})."
+        f"{protocol(report)}.\nLines: {report.confidence:.0%} bootstrap intervals over rows and seeds. "
+        f"Hollow: no significant difference. p: paired randomisation, Holm over {compared} comparisons."
     )
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_SOFT)
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_SOFT, linespacing=1.4)

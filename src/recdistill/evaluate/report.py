@@ -1,7 +1,7 @@
 """One comparison of many models, as terminal tables, Markdown, JSON and a picture.
 
-Every number in a report comes from the same rows, items and rules, and every table says which. The models are
-compared with one reference on one metric; the p-values are Holm-corrected over the comparisons of their table.
+Every number in a report comes from the same rows, items and rules, and every table says which. The
+models are compared with one reference on one metric; p-values are Holm-corrected over a table's comparisons.
 """
 
 from __future__ import annotations

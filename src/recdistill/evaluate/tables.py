@@ -73,14 +73,19 @@ def _headline(report: Report) -> Table:
         *map(show_metric, names),
         f"Δ {show_metric(report.metric)}",
         "relative",
-        f"{report.confidence:.0%} interval of Δ",
+        f"{report.confidence:.0%} interval",
         "p (Holm)",
     ]
     lines = [
-        [line.name, line.kind, *(_value(line, name) for name in names), *_difference(line.comparison)]
+        [
+            line.name,
+            line.kind,
+            *(_value(line, name, spread=name == report.metric) for name in names),
+            *_difference(line.comparison),
+        ]
         for line in report.lines
     ]
-    caption = f"{_protocol(report)}; k = {k}. {_tests(report, len(report.lines) - 1)}"
+    caption = f"{_asked(report)}; k = {k}. {_tests(report, len(report.lines) - 1)}"
     return Table(f"Comparison with {report.reference}", columns, lines, _kinds(report), caption)
 
 
@@ -88,7 +93,7 @@ def _cut_offs(report: Report, metric: str) -> Table:
     names = [f"{metric}@{k}" for k in report.ks]
     lines = [[line.name, *(_value(line, name) for name in names)] for line in report.lines]
     columns = ["model", *map(show_metric, names)]
-    caption = f"{_protocol(report)}. Tested is {show_metric(report.metric)}, in the first table."
+    caption = f"{_asked(report)}. Tested is {show_metric(report.metric)}, in the first table."
     return Table(f"{show_metric(metric)} at every cut-off", columns, lines, _kinds(report), caption)
 
 
@@ -99,7 +104,7 @@ def _slices(report: Report, table: SliceTable) -> Table:
     ]
     tested = sum(len(found) for found in table.comparisons.values())
     caption = (
-        f"{_protocol(report)}. {_BETTER} better, {_WORSE} worse than {report.reference} at p < {LEVEL}. "
+        f"{_asked(report)}. {_BETTER} better, {_WORSE} worse than {report.reference} at p < {LEVEL}. "
         f"{_tests(report, tested)}"
     )
     return Table(f"{show_metric(report.metric)} by {table.title}", columns, lines, _kinds(report), caption)
@@ -109,9 +114,9 @@ def _kinds(report: Report) -> list[Kind]:
     return [line.kind for line in report.lines]
 
 
-def _value(line: ReportLine, metric: str) -> str:
-    spread = f" ± {line.spread[metric]:.4f}" if metric in line.spread else ""
-    return f"{line.metrics[metric]:.4f}{spread}"
+def _value(line: ReportLine, metric: str, *, spread: bool = True) -> str:
+    shown = f" ± {line.spread[metric]:.4f}" if spread and metric in line.spread else ""
+    return f"{line.metrics[metric]:.4f}{shown}"
 
 
 def _difference(comparison: Comparison | None) -> list[str]:
@@ -144,19 +149,22 @@ def show_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.995 else "1"
 
 
-def _protocol(report: Report) -> str:
-    """Return the protocol and the seeds; runs without a seed (baselines, teachers) are not counted."""
+def protocol(report: Report) -> str:
+    """Return what was asked and the seeds; lines without a seed (baselines, teachers) add none."""
     seeds = sorted({seed for line in report.lines for seed in line.seeds if seed is not None})
-    text = f"; seeds {', '.join(map(str, seeds))}" if seeds else ""
+    return f"{report.protocol}; seeds {', '.join(map(str, seeds))}" if seeds else report.protocol
+
+
+def _asked(report: Report) -> str:
     spread = " (mean ± standard deviation)" if any(line.spread for line in report.lines) else ""
-    return f"{report.protocol}{text}{spread}"
+    return f"{protocol(report)}{spread}"
 
 
 def _tests(report: Report, comparisons: int) -> str:
     return (
-        f"p: paired randomisation against {report.reference}, {report.permutations:,} permutations, Holm over "
-        f"{comparisons} comparison{'s' if comparisons != 1 else ''}; intervals: bootstrap over rows and seeds, "
-        f"{report.resamples:,} resamples."
+        f"p: paired randomisation against {report.reference}, {report.permutations:,} permutations, Holm "
+        f"over {comparisons} comparison{'s' if comparisons != 1 else ''}; intervals: bootstrap over rows and "
+        f"seeds, {report.resamples:,} resamples."
     )
 
 

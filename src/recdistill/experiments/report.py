@@ -19,13 +19,17 @@ from recdistill.types import Split
 Ints = npt.NDArray[np.int64]
 
 
-def baseline_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
+def baseline_results(
+    dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool
+) -> list[Result]:
     """Return the free baselines, tuned on validation; their ranks are kept under the dataset folder."""
     found = evaluate_baselines(dataset, split, filter_seen=filter_seen, cache=folder / "baselines")
     return [Result(name, "baseline", [evaluation]) for name, evaluation in found.items()]
 
 
-def oracle_results(dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool) -> list[Result]:
+def oracle_results(
+    dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool
+) -> list[Result]:
     """Return the oracles of a simulated shop: the ceilings; empty for real data.
 
     A shop's users buy nothing twice, and its oracles know it: their ranks hold with seen items kept or filtered.
@@ -34,10 +38,14 @@ def oracle_results(dataset: SequenceDataset, folder: Path, split: Split, *, filt
     if not path.is_file():
         return []
     rows = dataset.row_ids[dataset.rows(split)]
-    ranks = pl.DataFrame({"row_id": rows}).join(pl.read_parquet(path), on="row_id", how="left", maintain_order="left")
+    ranks = pl.DataFrame({"row_id": rows}).join(
+        pl.read_parquet(path), on="row_id", how="left", maintain_order="left"
+    )
     names = {"rank_history": "oracle of the history", "rank": "oracle of the hidden taste"}
     return [
-        Result(name, "oracle", [_evaluation(name, ranks[column].to_numpy(), rows, dataset, split, filter_seen)])
+        Result(
+            name, "oracle", [_evaluation(name, ranks[column].to_numpy(), rows, dataset, split, filter_seen)]
+        )
         for column, name in names.items()
     ]
 
@@ -75,4 +83,6 @@ def compare_results(
             name, number = f"{result.name} #{number}", number + 1
         groups[name], kinds[name] = result.evaluations, result.kind
     masks = slice_masks(dataset, dataset.positions_of(results[0].evaluations[0].row_ids)) if slices else None
-    return comparison_report(groups, reference=reference, dataset_name=dataset.name, slices=masks, kinds=kinds)
+    return comparison_report(
+        groups, reference=reference, dataset_name=dataset.name, slices=masks, kinds=kinds
+    )

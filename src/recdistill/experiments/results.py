@@ -42,9 +42,13 @@ def seed_folders(run: Path) -> list[Path]:
     folders = seeds or [run]
     for folder in folders:
         if not (folder / "config.yaml").is_file():
-            raise RunError(f"{run} is no run folder (no config.yaml). Make one with recdistill distill --out {run}.")
+            raise RunError(
+                f"{run} is no run folder (no config.yaml). Make one with recdistill distill --out {run}."
+            )
         if not (folder / "best" / MANIFEST).is_file():
-            raise RunError(f"{folder} has no trained student yet. Run the same recdistill distill command again.")
+            raise RunError(
+                f"{folder} has no trained student yet. Run the same recdistill distill command again."
+            )
     return folders
 
 

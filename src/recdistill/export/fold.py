@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from recdistill.item_encoders import fold as fold_encoder
@@ -10,17 +12,13 @@ from recdistill.students import SequenceModel
 
 @torch.no_grad()
 def fold(model: SequenceModel) -> SequenceModel:
-    """Return a model in evaluation mode that shares the student and holds its item tables as plain matrices.
+    """Return a copy of a model, in evaluation mode, that holds its item tables as plain matrices.
 
-    Its logits equal those of `model` in evaluation mode to rounding. The tables are copies: training on leaves
-    the folded model's tables as they are.
+    Its logits equal those of `model` in evaluation mode to rounding.
     """
-    was_training = model.training
-    model.eval()
     table = fold_encoder(model.item_encoder)
     output = table if model.tied else fold_encoder(model.output_encoder)
-    folded = SequenceModel(model.student, table, output, bias=model.item_bias is not None)
+    folded = SequenceModel(copy.deepcopy(model.student), table, output, bias=model.item_bias is not None)
     if model.item_bias is not None and folded.item_bias is not None:
         folded.item_bias.copy_(model.item_bias)
-    model.train(was_training)
     return folded.to(next(model.parameters()).device).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +20,14 @@ from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
 from recdistill.item_encoders import Ids
-from recdistill.runs import atomic_folder, read_json, read_manifest, require_fingerprint, write_json, write_manifest
+from recdistill.runs import (
+    atomic_folder,
+    read_json,
+    read_manifest,
+    require_fingerprint,
+    write_json,
+    write_manifest,
+)
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD, Split
 
@@ -55,9 +62,9 @@ class Recommender:
     def from_model(
         cls, model: SequenceModel, dataset: SequenceDataset, spec: Mapping[str, Any], length: int
     ) -> Recommender:
-        """Fold a model in training and take a copy of it."""
+        """Take a folded copy of a model in training."""
         spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
-        return cls(copy.deepcopy(fold(model)), dataset.catalogue, spec, length, dataset.fingerprint)
+        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint)
 
     def scorer(self) -> Callable[[Ints], Tensor]:
         """Return a function from histories ``(B, L)`` to scores ``(B, I)``."""
@@ -130,11 +137,18 @@ class Recommender:
         return pl.concat(frames) if frames else _answer(self.catalogue, *_nothing())
 
     def _recommend(
-        self, histories: Sequence[Sequence[str]], start: int, k: int, exclude_seen: bool, allowed: Tensor | None
+        self,
+        histories: Sequence[Sequence[str]],
+        start: int,
+        k: int,
+        exclude_seen: bool,
+        allowed: Tensor | None,
     ) -> pl.DataFrame:
         known = [self.catalogue.index_of(list(history)) for history in histories]
         if empty := [start + row for row, items in enumerate(known) if not len(items)]:
-            raise DataError(f"history {empty[0]} is empty. A history needs at least one item: --history TITLE.")
+            raise DataError(
+                f"history {empty[0]} is empty. A history needs at least one item: --history TITLE."
+            )
         scores = self.scorer()(pad_histories(known, self.length)).float()  # (B, I)
         if exclude_seen:
             owner = torch.from_numpy(np.repeat(np.arange(len(known)), [len(items) for items in known]))
@@ -177,7 +191,7 @@ class Recommender:
         try:
             tensors = load_file(folder / "model.safetensors")
             model = _rebuild(spec, tensors)
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is damaged: {error}. Export it, or train it, anew.") from error
         spec_only = {key: value for key, value in spec.items() if key != "length"}
         return cls(model, catalogue, spec_only, int(spec["length"]), str(manifest["dataset_fingerprint"]))
@@ -211,7 +225,9 @@ def pad_histories(histories: Sequence[Ints], length: int) -> Ints:
     return grid
 
 
-def _answer(catalogue: Catalogue, owner: Ints, rank: Ints, items: Ints, scores: npt.NDArray[Any]) -> pl.DataFrame:
+def _answer(
+    catalogue: Catalogue, owner: Ints, rank: Ints, items: Ints, scores: npt.NDArray[Any]
+) -> pl.DataFrame:
     chosen = catalogue.frame[items]
     return pl.DataFrame(
         {

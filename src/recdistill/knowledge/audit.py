@@ -16,6 +16,7 @@ import numpy.typing as npt
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError
 from recdistill.evaluate import Evaluation
+from recdistill.evaluate.slices import slice_masks
 from recdistill.knowledge.alignment import alignment
 from recdistill.knowledge.comparisons import Overlap, ndcg_difference, relative_strength, top_overlap
 from recdistill.knowledge.findings import Audit, Coverage, Rival, SliceResult
@@ -31,7 +32,7 @@ from recdistill.knowledge.verdict import give_verdict, list_warnings
 from recdistill.types import PAD, SPLITS, Split
 
 Ints = npt.NDArray[np.int64]
-Masks = Mapping[str, npt.NDArray[np.bool_]]
+Masks = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
 
 
 def audit_knowledge(
@@ -65,7 +66,8 @@ def audit_knowledge(
     baselines
         Popularity, transitions, graph + text, on the same split.
     slices
-        Named masks over ``dataset.rows(split)``; by default head and tail targets, short and long histories.
+        Families of named masks over ``dataset.rows(split)``; by default `slice_masks`: popularity of the
+        target, length of the history, hops between them.
     k
         Length of the lists that are compared (the paper: 20).
 
@@ -91,7 +93,7 @@ def audit_knowledge(
             overlap = _overlap(knowledge, dataset, other, other_top, filter_seen, k)
             found = _compared(found, teacher, other, overlap, baselines or {})
             if baselines:
-                masks = default_slices(dataset, split) if slices is None else slices
+                masks = slice_masks(dataset, dataset.rows(split)) if slices is None else slices
                 best = baselines[found.baselines[0].name]
                 found = replace(found, slices=_sliced(teacher, best, dataset, masks, k))
     return replace(found, warnings=list_warnings(found), verdict=give_verdict(found))
@@ -125,27 +127,6 @@ def teacher_evaluation(
         return None
     ids = dataset.row_ids[rows]
     return Evaluation(_name(knowledge), split, ids, known, dataset.item_count, filter_seen)
-
-
-def default_slices(dataset: SequenceDataset, split: Split) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return masks over ``dataset.rows(split)``: popular and rare targets, short and long histories.
-
-    Popular items are the fewest that make up half of all training targets; histories are long from the
-    median on."""
-    rows = dataset.rows(split)
-    popularity = dataset.popularity
-    order = np.argsort(-popularity, kind="stable")
-    head = np.zeros(dataset.item_count, dtype=np.bool_)
-    head[order[: int(np.searchsorted(np.cumsum(popularity[order]), popularity.sum() / 2)) + 1]] = True
-    popular = head[dataset.targets(rows)]
-    lengths = dataset.history_lengths(rows)
-    long = lengths >= (np.median(lengths) if len(lengths) else 0)
-    return {
-        "popular targets": popular,
-        "rare targets": ~popular,
-        "long histories": long,
-        "short histories": ~long,
-    }
 
 
 def _name(knowledge: Knowledge) -> str:
@@ -254,18 +235,11 @@ def _sliced(
     place = np.searchsorted(dataset.row_ids[dataset.rows(teacher.split)], ids)
     first, second = teacher.ranks[mine], baseline.ranks[theirs]
     results = []
-    for name, mask in masks.items():
-        inside = mask[place]
-        if not inside.any():
-            continue
-        one, two = first[inside], second[inside]
-        results.append(
-            SliceResult(
-                name=name,
-                rows=len(one),
-                teacher=float((one < k).mean()),
-                baseline=float((two < k).mean()),
-                difference=ndcg_difference(one, two, k),
-            )
-        )
+    for name, mask in (
+        (f"{family}: {n}", m[place]) for family, named in masks.items() for n, m in named.items()
+    ):
+        if mask.any():
+            one, two = first[mask], second[mask]
+            hits = float((one < k).mean()), float((two < k).mean())
+            results.append(SliceResult(name, len(one), *hits, ndcg_difference(one, two, k)))
     return results

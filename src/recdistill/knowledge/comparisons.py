@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recdistill.evaluate.accuracy import row_metric
 from recdistill.knowledge.lists import row_chunks
 from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ class Difference:
     mean: float
     error: float
 
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the difference is more than two standard errors, else 0."""
-        return int(np.sign(self.mean)) if abs(self.mean) > 2 * self.error else 0
+    def sign(self, errors: float = 2.0) -> int:
+        """Return 1 or -1 where the difference is more than so many standard errors, else 0."""
+        return int(np.sign(self.mean)) if abs(self.mean) > errors * self.error else 0
 
 
 def relative_strength(first: npt.NDArray[Any], second: npt.NDArray[Any], k: int = 20) -> Strength:
@@ -150,14 +149,9 @@ def top_overlap(first: npt.NDArray[Any], second: npt.NDArray[Any], targets: npt.
     )
 
 
-def ndcg_gains(ranks: npt.NDArray[Any], k: int) -> Floats:
-    """Return ``(n,)``: NDCG@k of single rows with one relevant item, ``[rank < k] / log2(rank + 2)``."""
-    return np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0)
-
-
 def ndcg_difference(first: npt.NDArray[Any], second: npt.NDArray[Any], k: int = 20) -> Difference:
     """Return the paired difference of NDCG@k of two models' ``(n,)`` ranks; zero for no rows."""
-    gaps = ndcg_gains(first, k) - ndcg_gains(second, k)
+    gaps = row_metric(first, f"ndcg@{k}") - row_metric(second, f"ndcg@{k}")
     if not len(gaps):
         return Difference(0.0, 0.0)
     error = gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else np.abs(gaps[0])

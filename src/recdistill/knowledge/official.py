@@ -10,6 +10,7 @@ one row id a line, or row ids as the first column of both text files, makes the 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final, Literal
@@ -232,7 +233,9 @@ def _read_embeddings(path: Path, item_count: int) -> npt.NDArray[Any]:
 def _read_table(path: Path) -> Floats:
     _require_file(path)
     try:
-        table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is refused below, with what to do
+            table = np.loadtxt(path, dtype=np.float64, ndmin=2, comments=None)
     except ValueError as error:  # also UnicodeDecodeError
         raise KnowledgeError(
             f"{path} is no table of numbers ({str(error).rstrip('.')}). Each line must hold the same count "

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from recdistill.knowledge.findings import Audit, Rival
+
+#: A dozen slices are looked at: two standard errors would be passed by chance in one of two audits.
+_SLICE_ERRORS: Final = 3.0
 
 
 def list_warnings(audit: Audit) -> list[str]:
@@ -116,12 +121,12 @@ def _against_baseline(audit: Audit, best: Rival) -> str:
     key = f"ndcg@{audit.k}"
     theirs, ours = best.metrics[key], best.teacher_metrics[key]
     numbers = f"NDCG@{audit.k} {ours:.4f} against {theirs:.4f} of {best.name}, the best free baseline"
-    better = [s.name for s in audit.slices if s.difference.sign > 0]
-    worse = [s.name for s in audit.slices if s.difference.sign < 0]
-    if best.difference.sign > 0:
-        tail = f", though not on {_listed(worse)}" if worse else ""
+    better = [s.name for s in audit.slices if s.difference.sign(_SLICE_ERRORS) > 0]
+    worse = [s.name for s in audit.slices if s.difference.sign(_SLICE_ERRORS) < 0]
+    if best.difference.sign() > 0:
+        tail = f", though it is worse on {_listed(worse)}" if worse else ""
         return f"Worth distilling: {numbers}{tail}."
-    verb = "Not worth distilling as a whole" if best.difference.sign < 0 else "No better than what is free"
+    verb = "Not worth distilling as a whole" if best.difference.sign() < 0 else "No better than what is free"
     if better:
         return f"{verb}: {numbers}. It is better on {_listed(better)}: let it teach there."
     return (
@@ -131,7 +136,7 @@ def _against_baseline(audit: Audit, best: Rival) -> str:
 
 
 def _against_model(audit: Audit, model: Rival) -> str:
-    strength, sign = model.strength, model.difference.sign
+    strength, sign = model.strength, model.difference.sign()
     key = f"ndcg@{audit.k}"
     relation = {1: "is better than", 0: "is level with", -1: "is behind"}[sign]
     text = (

@@ -8,7 +8,14 @@ from recdistill.losses.dros import DROS, dros_log_mass, dros_terms, propensity_s
 from recdistill.losses.gbce import GBCE
 from recdistill.losses.sampled_ce import SampledCE, sampled_cross_entropy
 
-LOSSES: dict[str, type[Loss]] = {"bce": BCE, "bpr": BPR, "ce": CE, "dros": DROS, "gbce": GBCE, "sampled_ce": SampledCE}
+LOSSES: dict[str, type[Loss]] = {
+    "bce": BCE,
+    "bpr": BPR,
+    "ce": CE,
+    "dros": DROS,
+    "gbce": GBCE,
+    "sampled_ce": SampledCE,
+}
 
 __all__ = [
     "BCE",

@@ -1,11 +1,12 @@
 """Binary cross-entropy with sampled negatives, the L_r of DLLM2Rec.
 
-Cui et al., "Distillation Matters", RecSys 2024, https://arxiv.org/abs/2405.00338, eq. 3; Kang and McAuley, ICDM 2018.
+Cui et al., "Distillation Matters", RecSys 2024, https://arxiv.org/abs/2405.00338, eq. 3; Kang and McAuley,
+ICDM 2018.
 
     L_r = -sum_s ( log sigma(f_sy) + sum_{j in O-} log(1 - sigma(f_sj)) )
 
-with ``-log sigma(x) = softplus(-x)`` and ``-log(1 - sigma(x)) = softplus(x)``, finite for every x. All losses here
-are means over the rows s.
+with ``-log sigma(x) = softplus(-x)`` and ``-log(1 - sigma(x)) = softplus(x)``, finite for every x. All
+losses here are means over the rows s.
 
 ======  ===============  ========  =========================
 symbol  name in code     shape     default and its source
@@ -41,7 +42,8 @@ class BCE(Loss):
     Parameters
     ----------
     reduction
-        ``"paper"``: the terms of a row are added (eq. 3). ``"official"``: their mean, half as much for one negative.
+        ``"paper"``: the terms of a row are added (eq. 3). ``"official"``: their mean, half as much for one
+        negative.
 
     Raises
     ------

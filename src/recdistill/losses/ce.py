@@ -3,8 +3,8 @@
     L = mean_s ( logsumexp_i f_si - f_sy ),    f = hidden table^T + bias
 
 The scores of S rows and I items are S * I numbers, and autograd would hold them several times. Here the rows
-are taken in chunks: the scores of a chunk become probabilities P in a buffer that is used again, and P gives at
-once all that a backward pass could ask for (the way of Liger Kernel, https://arxiv.org/abs/2410.10989):
+are taken in chunks: the scores of a chunk become probabilities P in a buffer that is used again, and P
+gives at once all that a backward pass could ask for (the way of Liger Kernel, https://arxiv.org/abs/2410.10989):
 
     grad hidden = (P - Y) table / S,    grad table = (P - Y)^T hidden / S,    grad bias = (P - Y)^T 1 / S
 
@@ -77,7 +77,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total / len(h)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table, grad_bias = ctx.saved_tensors
         step = gradient / len(grad_hidden)
@@ -135,8 +135,8 @@ def chunked_cross_entropy(
     chunk_mib
         Size of the buffer in MiB, at least one row; None: see the table of this module.
     dtype
-        Of the products and the buffer; None: that of autocast where it is on, else that of `hidden`. The loss,
-        and the sums over chunks, are never below float32.
+        Of the products and the buffer; None: that of autocast where it is on, else that of `hidden`. The
+        loss, and the sums over chunks, are never below float32.
     """
     device = hidden.device.type
     if dtype is None:

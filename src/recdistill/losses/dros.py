@@ -1,16 +1,16 @@
 """DROS: BCE plus a distributionally robust term over all items.
 
-Yang et al., "A Generic Learning Framework for Sequential Recommendation with Distribution Shifts", SIGIR 2023,
-https://github.com/YangZhengyi98/DROS. The student that DLLM2Rec calls DROS is SASRec with this loss.
+Yang et al., "A Generic Learning Framework for Sequential Recommendation with Distribution Shifts", SIGIR
+2023, https://github.com/YangZhengyi98/DROS. The student that DLLM2Rec calls DROS is SASRec with this loss.
 
-    L     = BCE + alpha * mean_s D(s, y)
-    D(s, c) = log( sum_{i != c} exp(p_i f_si^2 / beta) + exp(p_c (f_sc - 1)^2 / beta) )                            (1)
-    p_i   = ((n_i + 1) / sum_j (n_j + 1))^0.05
+    L = BCE + alpha * mean_s D(s, y)
+    D(s, c) = log( sum_{i != c} exp(p_i f_si^2 / beta) + exp(p_c (f_sc - 1)^2 / beta) )            (1)
+    p_i = ((n_i + 1) / sum_j (n_j + 1))^0.05
 
-D is a KL-robust squared loss: item c should score 1, every other item 0. For several c of a row, of z = p f^2 / beta,
-z' = p (f - 1)^2 / beta and M = logsumexp_i z_i:
+D is a KL-robust squared loss: item c should score 1, every other item 0. For several c of a row, with
+z = p f^2 / beta, z' = p (f - 1)^2 / beta and M = logsumexp_i z_i:
 
-    D(s, c) = logaddexp(others_c, z'_c),    others_c = M + log1p(-exp(z_c - M))                                    (2)
+    D(s, c) = logaddexp(others_c, z'_c),    others_c = M + log1p(-exp(z_c - M))                    (2)
 
 The difference in (2) cancels where c holds most of the mass; there others_c is a second logsumexp without c.
 
@@ -29,10 +29,10 @@ Where the authors' code differs from this file
 1. They add exponentials: the sum overflows for |f| above 35 in float64, above 12 in float32. Here logsumexp.
 2. Their p is float64, which turns every (S, I) tensor into float64. Here float32.
 3. They add 1e-24 to the sum. It is never below I - 1, so that does nothing and is left out.
-4. They subtract the target's exponential from the sum and add the new one. Form (2) without its exception; it loses
-   all digits where the target dominates.
-5. Theory has a factor beta in front of the logarithm and -log I behind it; both are left out, as in their code. So
-   the gradient is 1 / beta of the theory's.
+4. They subtract the target's exponential from the sum and add the new one. Form (2) without its exception;
+   it loses all digits where the target dominates.
+5. Theory has a factor beta in front of the logarithm and -log I behind it; both are left out, as in their
+   code. So the gradient is 1 / beta of the theory's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def propensity_scores(popularity: Tensor, exponent: float = 0.05) -> Tensor:
 
 
 class _LogMass(torch.autograd.Function):
-    """M from the parts of the scores, so that its gradient never becomes an ``(S, I)`` gradient of the logits."""
+    """M of logits that come from hidden states and table; no ``(S, I)`` gradient of logits is formed."""
 
     @staticmethod
     def forward(
@@ -83,7 +83,7 @@ class _LogMass(torch.autograd.Function):
         return mass
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, table, slope = ctx.saved_tensors
         gradient = gradient.to(slope.dtype)
@@ -93,7 +93,9 @@ class _LogMass(torch.autograd.Function):
         return grad_hidden, slope.T @ weighted, grad_bias, None, None, None
 
 
-def _log_mass(output: StudentOutput, scale: Tensor, rows: Tensor | None = None, excluded: Tensor | None = None) -> Tensor:
+def _log_mass(
+    output: StudentOutput, scale: Tensor, rows: Tensor | None = None, excluded: Tensor | None = None
+) -> Tensor:
     hidden, logits = output.hidden, output.logits.detach()
     if rows is not None:
         hidden, logits = hidden[rows], logits[rows]

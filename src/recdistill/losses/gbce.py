@@ -1,7 +1,7 @@
 """Generalised binary cross-entropy: BCE that undoes the overconfidence of negative sampling.
 
-Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative Sampling",
-RecSys 2023, https://arxiv.org/abs/2308.07192, eq. 8 and 11.
+Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
+Sampling", RecSys 2023, https://arxiv.org/abs/2308.07192, eq. 8 and 11.
 
     L = -1 / (n + 1) * ( beta log sigma(f_sy) + sum_j log(1 - sigma(f_sj)) )
     beta = a (t (1 - 1/a) + 1/a),    a = n / (I - 1)
@@ -55,7 +55,9 @@ class GBCE(Loss):
     def __init__(self, *, calibration: float = 0.75) -> None:
         super().__init__()
         if not 0 <= calibration <= 1:
-            raise ConfigError(f"calibration={calibration}. Allowed: 0 to 1. Set loss.options.calibration=0.75.")
+            raise ConfigError(
+                f"calibration={calibration}. Allowed: 0 to 1. Set loss.options.calibration=0.75."
+            )
         self.calibration = calibration
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:

@@ -1,13 +1,13 @@
 """Cross-entropy over a sample of items that all rows of a batch share.
 
-Bengio and Senécal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language Model",
-2008; Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019, eq. 4.
+Bengio and Senécal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language
+Model", 2008; Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019, eq. 4.
 
     L = mean_s ( log( exp f_sy + sum_{j in N, j != y} exp(f_sj - log(n q_j)) ) - f_sy ),    j ~ q, n draws
 
-n q_j is how often item j is expected in the sample; subtracting its logarithm makes the sum an unbiased estimate
-of the sum over all items but y. One sample a batch makes the scores one matrix product; a sample for each row,
-as in gSASRec and RecTools, costs more than the softmax over a few thousand items.
+n q_j is how often item j is expected in the sample; subtracting its logarithm makes the sum an unbiased
+estimate of the sum over all items but y. One sample a batch makes the scores one matrix product; a sample
+for each row, as in gSASRec and RecTools, costs more than the softmax over a few thousand items.
 
 ======  =================  ======  ============================================================
 symbol  name in code       shape   default and its source
@@ -33,7 +33,9 @@ from recdistill.losses.base import Loss
 from recdistill.types import Batch, StudentOutput, Task
 
 
-def sampled_cross_entropy(output: StudentOutput, targets: Tensor, sample: Tensor, log_counts: Tensor) -> Tensor:
+def sampled_cross_entropy(
+    output: StudentOutput, targets: Tensor, sample: Tensor, log_counts: Tensor
+) -> Tensor:
     """Return the scalar loss above.
 
     Parameters

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from recdistill.students.layers import take_last
 from recdistill.types import PAD, Batch, StudentOutput
 
 
@@ -16,7 +17,7 @@ class Student(nn.Module):
     Attributes
     ----------
     causal
-        Whether position l of the output depends on positions up to l only, so that all positions can be supervised.
+        Whether position l of the output depends on positions up to l only: all positions can be supervised.
     embedding_size
         d, the width it reads.
     hidden_size
@@ -28,13 +29,12 @@ class Student(nn.Module):
     hidden_size: int
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """Return ``(B, L, H)`` hidden states for ``(B, L, d)`` item vectors, zero at the pads on the right."""
+        """Return ``(B, L, H)`` hidden states for ``(B, L, d)`` item vectors, zero at the pads."""
         raise NotImplementedError
 
     def last(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(B, H)``, the hidden state of the last item of each history."""
-        hidden = self(embedded, lengths)
-        return hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+        return take_last(self(embedded, lengths), lengths)
 
 
 class SequenceModel(nn.Module):
@@ -45,14 +45,16 @@ class SequenceModel(nn.Module):
     student
         History to hidden state.
     item_encoder
-        Forms the input vectors: called with ``(n,)`` items it returns ``(n, d)``, called with None ``(I, d)``.
+        Forms the input vectors: called with ``(n,)`` items it returns ``(n, d)``, with None ``(I, d)``.
     output_encoder
         Forms the ``(I, H)`` output vectors. The same object as `item_encoder` means a tied table.
     bias
         Whether the output has one learned bias an item.
     """
 
-    def __init__(self, student: Student, item_encoder: nn.Module, output_encoder: nn.Module, *, bias: bool) -> None:
+    def __init__(
+        self, student: Student, item_encoder: nn.Module, output_encoder: nn.Module, *, bias: bool
+    ) -> None:
         super().__init__()
         self.student = student
         self.item_encoder = item_encoder
@@ -68,15 +70,16 @@ class SequenceModel(nn.Module):
     def embed(self, history: Tensor) -> Tensor:
         """Return ``(B, L, d)`` input vectors; pads become zero vectors."""
         items = history.clamp_min(0).flatten()
-        vectors = self.item_encoder(items).view(*history.shape, -1)
+        vectors: Tensor = self.item_encoder(items).view(*history.shape, -1)
         return vectors * (history != PAD).unsqueeze(-1)
 
     def encode(self, history: Tensor, lengths: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Return ``(S, H)`` hidden states at the flat `positions`, or ``(B, H)`` at the last items if None."""
+        """Return ``(S, H)`` hidden states at the flat `positions`; None: ``(B, H)`` at the last items."""
         embedded = self.embed(history)
         if positions is None:
             return self.student.last(embedded, lengths)
-        return self.student(embedded, lengths).flatten(0, 1)[positions]
+        hidden: Tensor = self.student(embedded, lengths)  # (B, L, H)
+        return hidden.flatten(0, 1).index_select(0, positions)
 
     def forward(self, batch: Batch) -> StudentOutput:
         """Answer a batch."""
@@ -87,5 +90,5 @@ class SequenceModel(nn.Module):
     def score(self, history: Tensor) -> Tensor:
         """Return ``(B, I)`` scores after each history of ``(B, L)``, without gradient."""
         hidden = self.encode(history, (history != PAD).sum(1))
-        scores = hidden @ self.output_encoder(None).T
+        scores: Tensor = hidden @ self.output_encoder(None).T
         return scores if self.item_bias is None else scores.add_(self.item_bias)

@@ -2,13 +2,15 @@
 
 Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781.
 
-``variant="paper"`` is the network of the DROS and DLLM2Rec code; of E_s, the items' vectors, and P, the positions':
+``variant="paper"`` is the network of the DROS and DLLM2Rec code; of E_s, the items' vectors, and P, the
+positions':
 
     x = Dropout(E_s + P)                                     q = LN_1(x)
     a = softmax(q W_Q (x W_K)^T / sqrt(d / heads)) x W_V     y = a + q
     u = LN_2(y)       v = LN_f(u + Dropout(W_2 relu(W_1 u)))       h = LN_3(v)
 
-``variant="modern"`` has pre-norm blocks, ``x + Attention(LN(x))`` then ``x + FFN(LN(x))``, and one norm at the end.
+``variant="modern"`` has pre-norm blocks, ``x + Attention(LN(x))`` then ``x + FFN(LN(x))``, and one norm at
+the end.
 
 =====================  =================  =====  ======  ===================================================
 symbol                 name in code       paper  modern  source of the default
@@ -27,10 +29,11 @@ x = sqrt(d) E_s + P    scale_embeddings   no     yes     authors' code; SASRec's
 
 Where the authors' code differs from this file
 ----------------------------------------------
-1. Their masks test ``sum(vector) == 0``. The sum of a fresh layer norm is zero up to rounding, so some real queries
-   lost their attention. Here the mask comes from the lengths, and only the output is masked: with right padding, a
-   causal position never sees a pad.
-2. They divide the scores by sqrt(d) whatever the number of heads; here by sqrt(d / heads). The same for one head.
+1. Their masks test ``sum(vector) == 0``. The sum of a fresh layer norm is zero up to rounding, so some real
+   queries lost their attention. Here the mask comes from the lengths, and only the output is masked: with
+   right padding, a causal position never sees a pad.
+2. They divide the scores by sqrt(d) whatever the number of heads; here by sqrt(d / heads). The same for one
+   head.
 3. They compute all positions and cut out the last in a Python loop. `SASRec.last` runs the last block for one
    query a row.
 4. They learn the key bias although the softmax cancels it. So does this file, to keep their parameter count.
@@ -49,7 +52,9 @@ from recdistill.students.base import Student
 from recdistill.students.layers import (
     Activation,
     CausalAttention,
+    Dropout,
     FeedForward,
+    Packing,
     Variant,
     check_length,
     real_positions,
@@ -59,7 +64,9 @@ from recdistill.students.layers import (
 
 
 @dataclass(frozen=True)
-class _Defaults:
+class Options:
+    """The options of `SASRec` that a variant has defaults for."""
+
     blocks: int
     heads: int
     max_length: int
@@ -72,8 +79,8 @@ class _Defaults:
 
 
 _DEFAULTS: Final = {
-    "paper": _Defaults(1, 1, 10, 0.1, 0.1, 1, "relu", 1.0, False),
-    "modern": _Defaults(2, 2, 50, 0.2, 0.0, 4, "gelu", 0.02, True),
+    "paper": Options(1, 1, 10, 0.1, 0.1, 1, "relu", 1.0, False),
+    "modern": Options(2, 2, 50, 0.2, 0.0, 4, "gelu", 0.02, True),
 }
 
 
@@ -82,24 +89,24 @@ class PaperBlock(nn.Module):
 
     Parameters
     ----------
-    size, heads, dropout, attention_dropout, expansion, activation
+    size
+        d.
+    options
         As in `SASRec`.
     """
 
-    def __init__(
-        self, size: int, heads: int, dropout: float, attention_dropout: float, expansion: int, activation: Activation
-    ) -> None:
+    def __init__(self, size: int, options: Options) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(size)
-        self.attention = CausalAttention(size, heads, attention_dropout, output=False)
+        self.attention = CausalAttention(size, options.heads, options.attention_dropout, output=False)
         self.forward_norm = nn.LayerNorm(size)
-        self.feed_forward = FeedForward(size, expansion * size, dropout, activation)
+        self.feed_forward = FeedForward(size, options.expansion * size, options.dropout, options.activation)
         self.output_norm = nn.LayerNorm(size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return ``(B, L, d)`` for ``(B, L, d)``."""
+    def forward(self, hidden: Tensor, packing: Packing | None) -> Tensor:
+        """Return ``(B, L, d)`` for ``(B, L, d)``, or ``(T, d)`` for ``(T, d)`` with a packing."""
         queries = self.attention_norm(hidden)
-        return self._transform(queries + self.attention(queries, hidden))
+        return self._transform(queries + self.attention(queries, hidden, packing))
 
     def last(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(B, d)``, the output at the last items."""
@@ -108,7 +115,8 @@ class PaperBlock(nn.Module):
 
     def _transform(self, mixed: Tensor) -> Tensor:
         normed = self.forward_norm(mixed)
-        return self.output_norm(normed + self.feed_forward(normed))
+        result: Tensor = self.output_norm(normed + self.feed_forward(normed))
+        return result
 
 
 class ModernBlock(nn.Module):
@@ -116,32 +124,35 @@ class ModernBlock(nn.Module):
 
     Parameters
     ----------
-    size, heads, dropout, attention_dropout, expansion, activation
+    size
+        d.
+    options
         As in `SASRec`.
     """
 
-    def __init__(
-        self, size: int, heads: int, dropout: float, attention_dropout: float, expansion: int, activation: Activation
-    ) -> None:
+    def __init__(self, size: int, options: Options) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(size)
-        self.attention = CausalAttention(size, heads, attention_dropout, output=True)
-        self.attention_dropout = nn.Dropout(dropout)
+        self.attention = CausalAttention(size, options.heads, options.attention_dropout, output=True)
+        self.dropout = Dropout(options.dropout)
         self.forward_norm = nn.LayerNorm(size)
-        self.feed_forward = FeedForward(size, expansion * size, dropout, activation)
+        self.feed_forward = FeedForward(size, options.expansion * size, options.dropout, options.activation)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return ``(B, L, d)`` for ``(B, L, d)``."""
+    def forward(self, hidden: Tensor, packing: Packing | None) -> Tensor:
+        """Return ``(B, L, d)`` for ``(B, L, d)``, or ``(T, d)`` for ``(T, d)`` with a packing."""
         normed = self.attention_norm(hidden)
-        hidden = hidden + self.attention_dropout(self.attention(normed, normed))
-        return hidden + self.feed_forward(self.forward_norm(hidden))
+        return self._transform(hidden, self.attention(normed, normed, packing))
 
     def last(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(B, d)``, the output at the last items."""
         normed = self.attention_norm(hidden)
         mixed = self.attention.last(take_last(normed, lengths), normed, lengths)
-        row = take_last(hidden, lengths) + self.attention_dropout(mixed)
-        return row + self.feed_forward(self.forward_norm(row))
+        return self._transform(take_last(hidden, lengths), mixed)
+
+    def _transform(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        hidden = hidden + self.dropout(mixed)
+        result: Tensor = hidden + self.feed_forward(self.forward_norm(hidden))
+        return result
 
 
 class SASRec(Student):
@@ -212,35 +223,36 @@ class SASRec(Student):
         self.scale = embedding_size**0.5 if options.scale_embeddings else 1.0
         self.positions = nn.Parameter(torch.empty(options.max_length, embedding_size))
         nn.init.normal_(self.positions, std=options.position_std)
-        self.dropout = nn.Dropout(options.dropout)
-        block = PaperBlock if variant == "paper" else ModernBlock
-        self.blocks = nn.ModuleList(
-            block(
-                embedding_size,
-                options.heads,
-                options.dropout,
-                options.attention_dropout,
-                options.expansion,
-                options.activation,
-            )
-            for _ in range(options.blocks)
-        )
+        self.dropout = Dropout(options.dropout)
+        block: type[PaperBlock | ModernBlock] = PaperBlock if variant == "paper" else ModernBlock
+        self.blocks = nn.ModuleList(block(embedding_size, options) for _ in range(options.blocks))
         self.final_norm = nn.LayerNorm(embedding_size)
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(B, L, d)`` hidden states for ``(B, L, d)`` item vectors, zero at the pads."""
         hidden = self._start(embedded)
+        packing = Packing.of(lengths, hidden.shape[1])
+        if packing is not None:
+            hidden = packing.pack(hidden)
         for block in self.blocks:
-            hidden = block(hidden)
-        return self.final_norm(hidden) * real_positions(lengths, hidden.shape[1]).unsqueeze(-1)
+            hidden = block(hidden, packing)
+        hidden = self.final_norm(hidden)
+        if packing is not None:
+            return packing.spread(hidden)
+        masked: Tensor = hidden * real_positions(lengths, hidden.shape[1]).unsqueeze(-1)
+        return masked
 
     def last(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Return ``(B, d)`` hidden states of the last items; the last block runs for one query a row."""
         hidden = self._start(embedded)
-        for block in self.blocks[:-1]:
-            hidden = block(hidden)
-        return self.final_norm(self.blocks[-1].last(hidden, lengths))
+        *blocks, final = self.blocks
+        for block in blocks:
+            hidden = block(hidden, None)
+        result: Tensor = self.final_norm(final.last(hidden, lengths))  # type: ignore[operator]
+        return result
 
     def _start(self, embedded: Tensor) -> Tensor:
-        check_length(embedded.shape[1], self.max_length)
-        return self.dropout(embedded * self.scale + self.positions[: embedded.shape[1]])
+        length = embedded.shape[1]
+        check_length(length, self.max_length)
+        start: Tensor = self.dropout(embedded * self.scale + self.positions[:length])
+        return start

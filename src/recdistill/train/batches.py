@@ -121,7 +121,9 @@ class BatchLoader:
         order = self._order(np.random.default_rng([self.seed, epoch]))
         for step in range(skip, self.steps):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._batch(chosen[self.process :: self.processes], np.random.default_rng([self.seed, epoch, step]))
+            yield self._batch(
+                chosen[self.process :: self.processes], np.random.default_rng([self.seed, epoch, step])
+            )
 
     def _order(self, generator: np.random.Generator) -> Ints:
         """Permute the pieces; whole sequences are batched with others of about their length.

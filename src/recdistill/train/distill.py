@@ -17,7 +17,14 @@ from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export import Recommender, fold
 from recdistill.knowledge import Knowledge
 from recdistill.losses import Loss
-from recdistill.runs import MANIFEST, fingerprint, read_manifest, require_fingerprint, write_json, write_manifest
+from recdistill.runs import (
+    MANIFEST,
+    fingerprint,
+    read_manifest,
+    require_fingerprint,
+    write_json,
+    write_manifest,
+)
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
@@ -89,9 +96,15 @@ def distill(
     folder = Path(out)
     accelerator = make_accelerator(options.precision)
     if knowledge is not None:
-        require_fingerprint(str(knowledge.manifest.get("dataset_fingerprint")), dataset.fingerprint, "the knowledge")
+        require_fingerprint(
+            str(knowledge.manifest.get("dataset_fingerprint")), dataset.fingerprint, "the knowledge"
+        )
     check_strategies(strategies, knowledge)
-    row_ids = knowledge.select(coverage, dataset.row_ids[dataset.rows("train")]) if strategies and knowledge else None
+    row_ids = (
+        knowledge.select(coverage, dataset.row_ids[dataset.rows("train")])
+        if strategies and knowledge
+        else None
+    )
     loader = BatchLoader(
         dataset,
         supervision,
@@ -113,13 +126,29 @@ def distill(
         return validation(model, dataset, length, filter_seen).metrics((1, 10, 20))
 
     if accelerator.is_main_process:
-        _open_run(folder, dataset, {"spec": dict(spec), "options": vars(options), "length": length,
-                                    "supervision": supervision, "batch_size": batch_size, "filter_seen": filter_seen,
-                                    "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)]})
+        _open_run(
+            folder,
+            dataset,
+            {
+                "spec": dict(spec),
+                "options": vars(options),
+                "length": length,
+                "supervision": supervision,
+                "batch_size": batch_size,
+                "filter_seen": filter_seen,
+                "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)],
+            },
+        )
     accelerator.wait_for_everyone()
     trainer = Trainer(
-        objective, loader, validate, lambda: snapshot().save(folder / "best"), options, folder,
-        accelerator=accelerator, reporter=reporter,
+        objective,
+        loader,
+        validate,
+        lambda: snapshot().save(folder / "best"),
+        options,
+        folder,
+        accelerator=accelerator,
+        reporter=reporter,
     )
     trainer.fit()
     accelerator.wait_for_everyone()
@@ -177,7 +206,9 @@ def _open_run(folder: Path, dataset: SequenceDataset, make: Mapping[str, Any]) -
         manifest = read_manifest(folder, "run")
         require_fingerprint(str(manifest["dataset_fingerprint"]), dataset.fingerprint, folder)
         if manifest["make"] != identity:
-            raise RunError(f"{folder} holds a run with other settings. Choose another --out, or pass --overwrite.")
+            raise RunError(
+                f"{folder} holds a run with other settings. Choose another --out, or pass --overwrite."
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "environment.json", environment())

@@ -130,7 +130,9 @@ class Trainer:
         self.accelerator = accelerator or make_accelerator(options.precision)
         self.objective, self.loader, self.options, self.folder = objective, loader, options, folder
         self.validate, self.keep, self.reporter = validate, keep, reporter or Silent()
-        self.optimizer = make_optimizer(objective, options, fused=self.accelerator.device.type in ("cpu", "cuda"))
+        self.optimizer = make_optimizer(
+            objective, options, fused=self.accelerator.device.type in ("cpu", "cuda")
+        )
         self.module, self.optimizer = self.accelerator.prepare(objective, self.optimizer)
         self.stopping = EarlyStopping(options.patience)
         self.progress = _Progress()

@@ -1,0 +1,317 @@
+"""A text-only sequential teacher: whitened item text, and a learned query that ranks the whole catalogue.
+
+With z_i the whitened text vector of item i and h_n the last item of a history::
+
+    q = b + M_0 a_0 z_{h_n} + M_1 a_1 z_{h_{n-1}} + M_2 Σ_{2≤k<L} a_k z_{h_{n-k}}     # (1)
+    score(i) = q · z_i                                                              # (2)
+    loss = -log( e^{score(y)} / (e^{score(y)} + (I-1)/m Σ_{j∈sample} e^{score(j)}) )      # (3)
+
+Eq. 3 is the softmax over the catalogue, estimated from m uniformly drawn items. Nothing in the model
+belongs to one item, so it ranks items that were never bought as well.
+
+A teacher that ranks rows it was trained on repeats their answers. The teacher is therefore cross-fitted:
+sequences are dealt into F folds, one model is trained without each, and a training row is answered by the model
+that never saw its sequence. Valid and test rows are answered by the mean of the F queries, which by eq. 2 is
+the mean of the F scores. Item vectors are shared by all folds, so queries of different folds compare.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import ConfigError
+from recdistill.knowledge.knowledge import Knowledge
+from recdistill.teachers import base
+from recdistill.types import PAD
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+# The last item and the one before have a map of their own, all older ones share the third.
+_MAPS = 3
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """How the query is trained.
+
+    Attributes
+    ----------
+    last_items
+        L of eq. 1, ≥ 1.
+    folds
+        F ≥ 2.
+    epochs, patience
+        At most so many passes, and how many without a better validation loss end the training.
+    batch_size
+        Rows a step.
+    negatives
+        m of eq. 3; 0: the whole catalogue.
+    learning_rate, weight_decay
+        Of AdamW.
+    """
+
+    last_items: int = 8
+    folds: int = 3
+    epochs: int = 20
+    patience: int = 2
+    batch_size: int = 512
+    negatives: int = 2048
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        low = {"folds": 2, "negatives": 0, "weight_decay": 0, "learning_rate": 1e-9}
+        for option in fields(self):
+            value, least = getattr(self, option.name), low.get(option.name, 1)
+            if not value >= least:
+                raise ConfigError(
+                    f"{option.name} is {value}. Allowed: from {least}. "
+                    "See the options with: recdistill teach embedding --help"
+                )
+
+
+class TextQuery(nn.Module):
+    """Eq. 1.
+
+    Parameters
+    ----------
+    table
+        ``(I, D)`` item text vectors, not trained.
+    last_items
+        L.
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor, last_items: int) -> None:
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+        width = table.shape[1]
+        self.lag = nn.Parameter(0.6 ** torch.arange(last_items))  # a_k
+        self.maps = nn.Parameter(torch.eye(width).repeat(_MAPS, 1, 1) / width**0.5)  # (3, D, D)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Return ``(B, D)`` queries for ``(B, L)`` items, newest first, `PAD` at the end."""
+        present = (history != PAD).unsqueeze(-1)
+        vectors = self.table[history.clamp_min(0)] * present * self.lag.unsqueeze(-1)  # (B, L, D)
+        query = self.bias + vectors[:, 0] @ self.maps[0]
+        if vectors.shape[1] > 1:
+            query = query + vectors[:, 1] @ self.maps[1]
+        return query + vectors[:, 2:].sum(1) @ self.maps[2]
+
+
+def newest_first(dataset: SequenceDataset, rows: Ints, count: int) -> Ints:
+    """Return ``(n, count)`` the last items of each history, newest first, `PAD` where it is shorter."""
+    steps = np.arange(1, count + 1)
+    index = np.maximum(dataset.row_events[rows][:, None] - steps, 0)  # (n, count)
+    known = steps <= dataset.history_lengths(rows)[:, None]
+    return np.where(known, dataset.events[index], PAD)
+
+
+def sampled_loss(
+    model: TextQuery, history: Tensor, targets: Tensor, negatives: int, generator: torch.Generator
+) -> Tensor:
+    """Return eq. 3 for ``(B, L)`` histories; the sample is shared by the batch, hits of the target are dropped."""
+    query = model(history)  # (B, D)
+    item_count = len(model.table)
+    if not 0 < negatives < item_count:
+        return cross_entropy(query @ model.table.T, targets)
+    sample = torch.randint(item_count, (negatives,), generator=generator)
+    others = query @ model.table[sample].T + float(np.log((item_count - 1) / negatives))  # (B, m)
+    others = others.masked_fill(sample == targets[:, None], -torch.inf)
+    own = (query * model.table[targets]).sum(1, keepdim=True)  # (B, 1)
+    return cross_entropy(torch.cat([own, others], 1), torch.zeros_like(targets))
+
+
+def fit(
+    dataset: SequenceDataset,
+    table: Tensor,
+    rows: Ints,
+    options: EmbeddingOptions,
+    *,
+    seed: int = 0,
+    progress: base.Progress | None = None,
+) -> TextQuery:
+    """Train a query on the rows, until the loss over the whole catalogue on validation rows stops falling.
+
+    Parameters
+    ----------
+    dataset
+        Where rows and validation rows come from; without validation rows all epochs are run.
+    table
+        ``(I, D)`` float32.
+    rows
+        ``(n,)`` positions of the rows to train on.
+    options
+        See `EmbeddingOptions`.
+    seed
+        Of the order of rows and the samples.
+    progress
+        Called with the rows of each finished step.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = TextQuery(table, options.last_items)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    history = torch.from_numpy(newest_first(dataset, rows, options.last_items))  # (n, L)
+    targets = torch.from_numpy(dataset.targets(rows))
+    valid = base.some_rows(dataset.rows("valid"), 2048)
+    best, best_state, since = float("inf"), copy.deepcopy(model.state_dict()), 0
+    for _ in range(options.epochs):
+        for batch in torch.randperm(len(rows), generator=generator).split(options.batch_size):
+            loss = sampled_loss(model, history[batch], targets[batch], options.negatives, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if progress is not None:
+                progress(len(batch))
+        reached = whole_loss(model, dataset, valid) if len(valid) else -float("inf")
+        if reached < best:
+            best, best_state, since = reached, copy.deepcopy(model.state_dict()), 0
+        elif len(valid):
+            since += 1
+            if since >= options.patience:
+                break
+    if len(valid):
+        model.load_state_dict(best_state)
+    return model
+
+
+@torch.no_grad()
+def whole_loss(model: TextQuery, dataset: SequenceDataset, rows: Ints) -> float:
+    """Return the mean cross-entropy over the whole catalogue."""
+    total = 0.0
+    for part in np.array_split(rows, max(1, len(rows) // 512)):
+        history = torch.from_numpy(newest_first(dataset, part, len(model.lag)))
+        logits = model(history) @ model.table.T  # (B, I)
+        total += float(cross_entropy(logits, torch.from_numpy(dataset.targets(part)), reduction="sum"))
+    return total / len(rows)
+
+
+class EmbeddingTeacher:
+    """The cross-fitted text-only teacher.
+
+    Parameters
+    ----------
+    text
+        ``(I, D)`` whitened item text vectors; they become the knowledge's item embeddings.
+    options
+        See `EmbeddingOptions`.
+    seed
+        Of folds, rows and samples.
+    encoder
+        Name of the text encoder, for the manifest.
+    """
+
+    name = "embedding"
+
+    def __init__(
+        self,
+        text: Floats,
+        options: EmbeddingOptions | None = None,
+        *,
+        seed: int = 0,
+        encoder: str | None = None,
+    ) -> None:
+        self.text = np.ascontiguousarray(text, dtype=np.float32)
+        self.options = options or EmbeddingOptions()
+        self.seed = seed
+        self.encoder = encoder
+
+    def folds(self, dataset: SequenceDataset) -> Ints:
+        """Return ``(U,)`` the fold of each sequence, 0..F-1."""
+        count = len(dataset.offsets) - 1
+        order = np.random.default_rng(self.seed).permutation(count)
+        return order % self.options.folds
+
+    def queries(
+        self, dataset: SequenceDataset, rows: Ints, *, progress: base.Progress | None = None
+    ) -> Floats:
+        """Train the F models and return the ``(n, D)`` queries of the rows, each from models that may answer it."""
+        table = torch.from_numpy(self.text)
+        fold_of = self.folds(dataset)[dataset.row_sequences]  # (R,)
+        trained = np.zeros(len(dataset.row_ids), dtype=bool)
+        train = dataset.rows("train", prefixes=True)
+        trained[train] = True
+        queries = np.zeros((len(rows), table.shape[1]), dtype=np.float32)
+        for fold in range(self.options.folds):
+            model = fit(
+                dataset,
+                table,
+                train[fold_of[train] != fold],
+                self.options,
+                seed=self.seed + fold,
+                progress=progress,
+            )
+            share = np.where(trained[rows], fold_of[rows] == fold, 1 / self.options.folds)  # (n,)
+            asked = np.flatnonzero(share)
+            for part in np.array_split(asked, max(1, len(asked) // 4096)):
+                history = torch.from_numpy(newest_first(dataset, rows[part], self.options.last_items))
+                with torch.no_grad():
+                    queries[part] += share[part, None] * model(history).numpy()
+        return queries
+
+    def teach(
+        self,
+        dataset: SequenceDataset,
+        rows: Ints,
+        *,
+        top_k: int = 50,
+        progress: base.Progress | None = None,
+        on_epoch_rows: base.Progress | None = None,
+    ) -> Knowledge:
+        """Answer the rows; ``query_embeddings @ item_embeddings.T`` are the scores, exactly.
+
+        Queries are kept in float16, and the answers are those of the rounded queries. Distances are negative
+        log-probabilities under eq. 2.
+
+        Parameters
+        ----------
+        dataset
+            Its training rows train the queries.
+        rows
+            ``(N,)`` positions, ascending.
+        top_k
+            K.
+        progress
+            Called with the rows answered.
+        on_epoch_rows
+            Called with the rows of each training step.
+        """
+        kept = self.queries(dataset, rows, progress=on_epoch_rows).astype(np.float16)  # (N, D)
+        table = torch.from_numpy(self.text)
+
+        def scorer(part: Ints, history: Ints) -> Tensor:
+            return torch.from_numpy(kept[np.searchsorted(rows, part)]).float() @ table.T
+
+        facts = {
+            "teacher": self.name,
+            "metric": "dot",
+            "distance": "negative_log_probability",
+            "encoder": self.encoder,
+            "seed": self.seed,
+            "options": asdict(self.options),
+            "cross_fitting": "training rows by the model without their sequence's fold; others by the mean query",
+        }
+        return base.knowledge_from_scorer(
+            scorer,
+            dataset,
+            rows,
+            length=1,
+            top_k=top_k,
+            progress=progress,
+            query_embeddings=kept,
+            item_embeddings=self.text,
+            manifest=facts,
+        )
