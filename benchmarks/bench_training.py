@@ -3,7 +3,7 @@
 6,040 users, 3,416 items, histories of 50, batches of 128, d = 64, two blocks: full softmax and BCE with one
 negative. RecTools lives in its own environment (`requirements-rectools.txt`); fresh processes of the two
 sides run in turn and train on the same made sequences. A step is timed from the end of one to the end of the
-next, so that collating is in it on both sides. Both get the same widths (feed-forward part d, as in RecTools).
+next, so that collating is in it on both sides. Both get the same widths (feed-forward part d, as RecTools).
 
     python benchmarks/bench_training.py --rectools-env build/rectools     # makes the environment if needed
     python benchmarks/bench_training.py --rectools-python /path/to/bin/python

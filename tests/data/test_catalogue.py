@@ -100,7 +100,7 @@ def test_unknown_name_lists_the_nearest_titles() -> None:
         DataError, match=r"'Toy Storry' is no id and no title.*Nearest titles: 'Toy Story \(1995\)'"
     ):
         catalogue().index_of(["Toy Storry"])
-    with pytest.raises(DataError, match="Allowed: e.g."):
+    with pytest.raises(DataError, match=r"Allowed: e\.g\."):
         catalogue().index_of(["zzzzzzzzzzzz"])
 
 

@@ -67,7 +67,8 @@ def test_help_of_a_source_shows_shared_and_own_options() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, recdistill.cli.data; print([m for m in ('torch', 'polars', 'numpy', 'rich.table') if m in sys.modules])"
+    heavy = "('torch', 'polars', 'numpy', 'rich.table')"
+    code = f"import sys, recdistill.cli.data; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -79,6 +79,14 @@ def test_problems_come_in_the_order_of_the_rows() -> None:
     assert [text.split(":")[0] for text in found] == ["f, line 1", "f, line 2", "f, line 3"]
 
 
+def test_a_wrong_value_before_a_missing_one_comes_first() -> None:
+    table = pl.DataFrame({"user_id": ["a"] * 3, "item_id": ["b"] * 3, "timestamp": ["1", "x", None]})
+    assert [text.split(" is ")[0] for text in find_problems(table)] == [
+        "the frame, row 1: timestamp",
+        "the frame, row 2: timestamp",
+    ]
+
+
 def test_read_keeps_ids_as_text(tmp_path: Path) -> None:
     path = tmp_path / "log.tsv.gz"
     path.write_bytes(gzip.compress(b"user_id\titem_id\ttimestamp\n1\t0054890\t7\n"))
@@ -98,7 +106,7 @@ def test_missing_files_and_columns(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="is empty"):
         Interactions.read(tmp_path / "empty.csv")
-    with pytest.raises(DataError, match="no column 'item_id'.*--item-column"):
+    with pytest.raises(DataError, match=r"no column 'item_id'.*--item-column"):
         Interactions.from_frame({"user_id": [1], "movie": [2]})
     with pytest.raises(DataError, match="no column 'when'"):
         Interactions.from_frame({"user_id": [1], "item_id": [2]}, columns={"timestamp": "when"})

@@ -35,5 +35,5 @@ def test_provenance_tells_the_whole_story() -> None:
 
 
 def test_unknown_split() -> None:
-    with pytest.raises(ConfigError, match="split is 'random'. Allowed: leave-one-out, global-time"):
+    with pytest.raises(ConfigError, match=r"split is 'random'\. Allowed: leave-one-out, global-time"):
         prepare(Interactions.from_frame(LOG), split="random")  # type: ignore[arg-type]

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from shop import ring_dataset
 
 from recdistill.data import PREFIX, SPLIT_NAMES, Catalogue, SequenceDataset, gather_windows
 from recdistill.errors import DataError, RunError
 from recdistill.types import PAD
+from shop import ring_dataset
 
 
 def small(**changes: object) -> SequenceDataset:

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import splits as reference
 
 from recdistill.data import SPLIT_NAMES, Catalogue, Interactions, SequenceDataset, global_time, leave_one_out
 from recdistill.errors import DataError
+from references import splits as reference
 
 EVENTS = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 12)), min_size=2, max_size=60
@@ -148,7 +148,7 @@ def test_wrong_options(options: dict[str, object], message: str) -> None:
 
 def test_wrong_logs() -> None:
     log, catalogue = many()
-    with pytest.raises(DataError, match="global-time needs timestamps.*leave-one-out"):
+    with pytest.raises(DataError, match=r"global-time needs timestamps.*leave-one-out"):
         global_time(log.with_frame(log.frame.drop("timestamp")), catalogue)
     with pytest.raises(DataError, match="is not in the catalogue"):
         leave_one_out(log, Catalogue.from_items(None, ["0"]))

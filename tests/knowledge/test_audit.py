@@ -38,7 +38,9 @@ def test_the_teacher_is_evaluated_by_its_ranks(dataset, knowledge, filter_seen):
 
 
 @pytest.mark.parametrize("filter_seen", [False, True])
-def test_without_ranks_the_lists_give_them(dataset, make_knowledge, filter_seen):
+@pytest.mark.parametrize("items", [30, 6])  # on a ring of 6, targets come back
+def test_without_ranks_the_lists_give_them(make_ring, make_knowledge, filter_seen, items):
+    dataset = make_ring(items=items)
     whole = make_knowledge(dataset, k=dataset.item_count)
     bare = dataclasses.replace(whole, target_rank=None, target_rank_unseen=None)
     full = teacher_evaluation(whole, dataset, "test", filter_seen).ranks

@@ -76,6 +76,14 @@ def test_popular_items_with_small_ids_are_not_mistaken_for_ranks():
         assert not is_rank_matrix(ranking, sorted_distance, targets, ITEMS)
 
 
+@pytest.mark.parametrize("width", [20, ITEMS])
+def test_lists_of_popular_items_are_not_mistaken_for_ranks(width):
+    """Where ids are ordered by popularity, this teacher lists 0, 1, 2, ...: entry j is j, like a rank."""
+    targets = np.random.default_rng(0).zipf(1.5, 500).clip(1, ITEMS) - 1
+    ranking = np.tile(np.arange(width), (500, 1))
+    assert not is_rank_matrix(ranking, None, targets, ITEMS)
+
+
 LISTS = np.array([[3, 1, 0, 7], [4, 2, -1, -1]])
 GROWING = np.array([[0.1, 0.2, 0.3, 0.3], [1.0, 2.0, np.nan, 0.0]])
 

@@ -114,9 +114,11 @@ def test_a_missing_file_and_a_foreign_folder(knowledge, tmp_path):
 def test_manifest_and_file_must_agree(knowledge, tmp_path):
     save_knowledge(knowledge, tmp_path / "k")
     path = tmp_path / "k" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "rows": 3}))
-    with pytest.raises(KnowledgeError, match="interrupted"):
-        load_knowledge(tmp_path / "k")
+    manifest = json.loads(path.read_text())
+    for wrong in ({"rows": 3}, {"fields": {"ranking": manifest["fields"]["ranking"]}}):
+        path.write_text(json.dumps({**manifest, **wrong}))
+        with pytest.raises(KnowledgeError, match="interrupted"):
+            load_knowledge(tmp_path / "k")
 
 
 def test_streams_write_what_arrays_write(tmp_path):

@@ -136,15 +136,17 @@ def find_problems(table: pl.DataFrame, *, origin: str = "the frame", first_line:
         if missing.any():
             row = missing.arg_true()[0]
             found.append((row, f"{name} is missing. Every row needs one: remove or mend the row."))
-            continue
         if name in ("timestamp", "rating"):
             numbers = _seconds(column) if name == "timestamp" else column.cast(pl.Float64, strict=False)
-            wrong = numbers.is_null() | (numbers.is_nan() if numbers.dtype.is_float() else False)
+            wrong = ~missing & (numbers.is_null() | (numbers.is_nan() if numbers.dtype.is_float() else False))
             if wrong.any():
                 row = wrong.arg_true()[0]
                 allowed = "seconds since 1970, or an ISO date" if name == "timestamp" else "a number"
                 found.append((row, f"{name} is {column[row]!r}. Allowed: {allowed}. Mend or remove the row."))
-    return [f"{origin}, {_place(row, first_line)}: {text}" for row, text in sorted(found)]
+    return [
+        f"{origin}, {_place(row, first_line)}: {text}"
+        for row, text in sorted(found, key=lambda pair: pair[0])
+    ]
 
 
 def find_duplicate(table: pl.DataFrame, *, origin: str = "the frame", first_line: int = 0) -> str | None:

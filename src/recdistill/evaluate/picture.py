@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Final
 
 from recdistill.errors import MissingExtraError
 from recdistill.evaluate.report import Kind, Report, ReportLine
-from recdistill.evaluate.tables import LEVEL, protocol, show_metric, show_p
+from recdistill.evaluate.tables import LEVEL, comparisons, protocol, show_metric, show_p
 
 #: Colours that the colour-blind can tell apart (Okabe, Ito 2008), and a mark for print without colour.
 _LOOK: Final[dict[Kind, tuple[str, str, str]]] = {
@@ -80,7 +81,7 @@ def _values(axes: Any, report: Report) -> None:
     axes.set_title(show_metric(report.metric), loc="left", color=_INK, fontsize=11)
     axes.set_xlim(left=0)
     axes.margins(x=0.14)
-    axes.set_yticks(range(len(report.lines)), [line.name for line in report.lines])
+    axes.set_yticks(range(len(report.lines)), [fill(line.name, 38) for line in report.lines])
     axes.set_ylim(len(report.lines) - 0.4, -0.6)  # the first model on top
     _clean(axes)
 
@@ -99,7 +100,7 @@ def _differences(axes: Any, report: Report) -> None:
         colour = _INK if found.p_holm < LEVEL else _SOFT
         _beside(axes, place, relative, points=58, align="right", color=colour)
         _beside(axes, place, f"p {_equals(found.p_holm)}", points=68, align="left", color=colour)
-    axes.set_title(f"difference from {report.reference}", loc="left", color=_INK, fontsize=11)
+    axes.set_title(fill(f"difference from {report.reference}", 46), loc="left", color=_INK, fontsize=11)
     axes.margins(x=0.08)
     _clean(axes)
 
@@ -178,6 +179,6 @@ def _frame(figure: Any, report: Report) -> None:
     compared = sum(line.comparison is not None for line in report.lines)
     note = (
         f"{protocol(report)}.\nLines: {report.confidence:.0%} bootstrap intervals over rows and seeds. "
-        f"Hollow: no significant difference. p: paired randomisation, Holm over {compared} comparisons."
+        f"Hollow: no significant difference. p: paired randomisation, Holm over {comparisons(compared)}."
     )
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_SOFT, linespacing=1.4)

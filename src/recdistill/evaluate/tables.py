@@ -160,10 +160,15 @@ def _asked(report: Report) -> str:
     return f"{protocol(report)}{spread}"
 
 
-def _tests(report: Report, comparisons: int) -> str:
+def comparisons(count: int) -> str:
+    """Return ``"1 comparison"``, ``"2 comparisons"``."""
+    return f"{count} comparison{'s' if count != 1 else ''}"
+
+
+def _tests(report: Report, count: int) -> str:
     return (
         f"p: paired randomisation against {report.reference}, {report.permutations:,} permutations, Holm "
-        f"over {comparisons} comparison{'s' if comparisons != 1 else ''}; intervals: bootstrap over rows and "
+        f"over {comparisons(count)}; intervals: bootstrap over rows and "
         f"seeds, {report.resamples:,} resamples."
     )
 

@@ -1,7 +1,7 @@
 """Generalised binary cross-entropy: BCE that undoes the overconfidence of negative sampling.
 
 Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
-Sampling", RecSys 2023, https://arxiv.org/abs/2308.07192, eq. 8 and 11.
+Sampling", RecSys 2023, https://arxiv.org/abs/2308.07192.
 
     L = -1 / (n + 1) * ( beta log sigma(f_sy) + sum_j log(1 - sigma(f_sj)) )
     beta = a (t (1 - 1/a) + 1/a),    a = n / (I - 1)
@@ -11,10 +11,10 @@ t = 0 gives beta = 1, plain BCE; t = 1 gives beta = a, scores as calibrated as i
 ======  ===============  ========  ==========================
 symbol  name in code     shape     default and its source
 ======  ===============  ========  ==========================
-t       calibration      scalar    0.75, section 6
-n       negatives        scalar    256 in the paper
-a       rate             scalar    n / (I - 1)
-beta    exponent         scalar    eq. 11
+t       calibration      scalar    0.75, gSASRec
+n       negatives        scalar    256 in gSASRec
+a       rate             scalar
+beta    exponent         scalar
 ======  ===============  ========  ==========================
 
 Where the authors' code differs from this file

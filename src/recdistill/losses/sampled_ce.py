@@ -1,7 +1,7 @@
 """Cross-entropy over a sample of items that all rows of a batch share.
 
 Bengio and Senécal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language
-Model", 2008; Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019, eq. 4.
+Model", 2008; Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019.
 
     L = mean_s ( log( exp f_sy + sum_{j in N, j != y} exp(f_sj - log(n q_j)) ) - f_sy ),    j ~ q, n draws
 

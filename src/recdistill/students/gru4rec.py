@@ -11,7 +11,7 @@ states.
 symbol   name in code    paper  modern  source of the default
 =======  ==============  =====  ======  ==============================================
 d        embedding_size  64     64      DLLM2Rec, section 5.1
-layers   layers          1      1       authors' code; Hidasi et al., section 3
+layers   layers          1      1       authors' code; Hidasi et al.
 L        max_length      10     50      DLLM2Rec's windows; the same as SASRec's
 dropout  dropout         0      0.2     the authors' GRU has none; the same as SASRec's
 norm     norm            no     yes     authors' code; keeps tied scores in scale

@@ -16,10 +16,10 @@ the end.
 symbol                 name in code       paper  modern  source of the default
 =====================  =================  =====  ======  ===================================================
 d                      embedding_size     64     64      DLLM2Rec, section 5.1
-blocks                 blocks             1      2       authors' code; SASRec, section IV
+blocks                 blocks             1      2       authors' code; SASRec
 heads                  heads              1      2       authors' code; half of d is enough for one head
 L                      max_length         10     50      DLLM2Rec's windows; SASRec on sparse data
-dropout                dropout            0.1    0.2     DLLM2Rec, section 5.1; RecTools' SASRec
+dropout                dropout            0.1    0.2     DLLM2Rec, section 5.1; as usual on sparse data
 dropout of weights     attention_dropout  0.1    0       authors' code; 0 lets the fused kernel run
 width of W_1 over d    expansion          1      4       authors' code; Vaswani et al., 2017
 activation             activation         relu   gelu    authors' code; common today

@@ -121,7 +121,7 @@ def test_which_file_is_missing_or_meant(tmp_path: Path) -> None:
         SOURCES["amazon-2014"](tmp_path)
     for category in ("A", "B"):
         put(tmp_path, f"reviews_{category}_5.json.gz", [review("u", "B1", 5)])
-    with pytest.raises(DataError, match="several files of reviews.*--category NAME"):
+    with pytest.raises(DataError, match=r"several files of reviews.*--category NAME"):
         SOURCES["amazon-2014"](tmp_path)
     with pytest.raises(DataError, match=r"holds no meta_B\.json\.gz"):
         SOURCES["amazon-2014"](tmp_path, category="B")

@@ -117,7 +117,7 @@ def test_titles_need_support(tmp_path: Path) -> None:
     (tmp_path / "item_map.tsv").write_text(
         "dllm2rec_id\tasin\ttitle\tsupport\n0\tA\tZero\t1.000\n10\tB\tTen\t0.500\n2\tC\t\t0.9\n"
     )
-    (tmp_path / "more.tsv").write_text("dllm2rec_id\ttitle\n3\tThree\n0\tnot this one\n")
+    (tmp_path / "more.tsv").write_text("dllm2rec_id\ttitle\n3\tThree\n0\tnot this one\n10\tnor this\n")
     windows, _ = bigrec_windows()
     items, more = tmp_path / "item_map.tsv", tmp_path / "more.tsv"
     data = dataset(tmp_path, windows, items=items, more_items=more)

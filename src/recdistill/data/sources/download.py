@@ -95,8 +95,8 @@ def download(name: str, folder: Path | None = None, *, archive: Archive | None =
     needed = [member for member in chosen.files if not member.startswith("README")]
     if all((target / member).is_file() for member in needed):
         return target
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download.", dir=target) as place:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download.", dir=target.parent) as place:
         zipped = Path(place) / "archive.zip"
         _fetch(chosen, zipped, needed, target)
         _unpack(zipped, chosen, target)

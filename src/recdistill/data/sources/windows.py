@@ -278,19 +278,26 @@ def _joined(
 
 
 def _titles(paths: list[Path | None], item_count: int, min_support: float) -> Catalogue:
-    """Return items 0..I-1 in the order of their numbers, with the titles that the tables give."""
-    tables = [_title_table(path, min_support) for path in paths if path is not None]
-    known = pl.concat(tables, how="diagonal") if tables else None
+    """Return items 0..I-1 in the order of their numbers, with the titles that the tables give.
+
+    An id that the first table names, be it with too little support, gets no title from the second.
+    """
+    known: pl.DataFrame | None = None
+    for table in (_title_table(path) for path in paths if path is not None):
+        if known is None:
+            known = table
+        else:
+            known = pl.concat([known, table.join(known, on="item_id", how="anti")], how="diagonal")
+    if known is not None and "support" in known.columns:
+        known = known.filter(pl.col("support").cast(pl.Float64).fill_null(1.0) >= min_support)
+    if known is not None:
+        known = known.drop("support", "window_occurrences", "id_is_official", strict=False)
     return Catalogue.from_items(known, pl.Series("item_id", np.arange(item_count)))
 
 
-def _title_table(path: Path, min_support: float) -> pl.DataFrame:
+def _title_table(path: Path) -> pl.DataFrame:
     table = read_table(path, quoted=".tsv" not in path.name)
     column = next((name for name in table.columns if name == "item_id" or name.endswith("_id")), None)
     if column is None or "title" not in table.columns:
         raise DataError(f"{path.name} has the columns {', '.join(table.columns)}. Needed: item_id and title.")
-    table = table.rename({column: "item_id"})
-    if "support" in table.columns:
-        table = table.filter(pl.col("support").cast(pl.Float64) >= min_support)
-    dropped = ("support", "window_occurrences", "id_is_official")
-    return table.select(name for name in table.columns if name not in dropped)
+    return table.rename({column: "item_id"})
