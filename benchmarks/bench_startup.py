@@ -44,8 +44,10 @@ def timed(command: list[str]) -> tuple[float, float]:
     """Run a command; return its wall and CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TERM": "dumb"})
+    done = subprocess.run(command, check=False, capture_output=True, env={**os.environ, "TERM": "dumb"})
     wall = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')[-1500:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

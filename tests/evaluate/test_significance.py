@@ -7,8 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.errors import ConfigError
-from recdistill.evaluate import Bootstrap, compare_many, compare_rows, holm, sign_flip_p
-from recdistill.evaluate import significance as module
+from recdistill.evaluate import (
+    Bootstrap,
+    bootstrap,
+    compare_many,
+    compare_rows,
+    holm,
+    sign_flip_p,
+    significance,
+)
 from references import metrics as naive
 
 
@@ -58,7 +65,8 @@ def test_result_does_not_depend_on_the_chunks(monkeypatch):
     differences = np.random.default_rng(0).standard_normal(40)
     values = {"a": np.random.default_rng(1).random((2, 40)), "b": np.random.default_rng(2).random((1, 40))}
     whole = sign_flip_p(differences, permutations=500), Bootstrap(values, resamples=50)
-    monkeypatch.setattr(module, "_DRAWS_AT_ONCE", 400)
+    for module in (bootstrap, significance):
+        monkeypatch.setattr(module, "DRAWS_AT_ONCE", 400)
     parts = sign_flip_p(differences, permutations=500), Bootstrap(values, resamples=50)
     assert whole[0] == parts[0]
     np.testing.assert_allclose(whole[1].means["a"], parts[1].means["a"], rtol=1e-12)

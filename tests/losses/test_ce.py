@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from references import losses as naive
 
 from recdistill.errors import ConfigError
 from recdistill.losses import CE, chunked_cross_entropy
 from recdistill.types import Batch, StudentOutput
+from references import losses as naive
 
 ROWS, ITEMS, SIZE = 23, 37, 5
 
@@ -63,13 +63,17 @@ def test_only_what_is_asked_for_gets_a_gradient():
     assert not value.requires_grad
     frozen = chunked_cross_entropy(hidden, table.detach(), bias.detach(), targets)
     (gradient,) = torch.autograd.grad(frozen, [hidden])
-    torch.testing.assert_close(gradient, torch.autograd.grad(whole(hidden, table, bias, targets), [hidden])[0])
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(whole(hidden, table, bias, targets), [hidden])[0]
+    )
     torch.testing.assert_close(value, frozen.detach())
 
 
 def test_bfloat16_products_keep_a_float32_loss_near_the_exact_one():
     *leaves, targets = parts(torch.float32)
-    value, gradients = results(CE(dtype="bfloat16")(StudentOutput(*leaves, lambda x: x), batch_of(targets)), leaves)
+    value, gradients = results(
+        CE(dtype="bfloat16")(StudentOutput(*leaves, lambda x: x), batch_of(targets)), leaves
+    )
     expected, exact = results(whole(*leaves, targets), leaves)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(expected.item(), rel=3e-3)
@@ -90,15 +94,23 @@ def test_autocast_chooses_the_precision():
 
 def batch_of(targets):
     return Batch(
-        history=targets[:, None], lengths=torch.ones_like(targets), positions=None, targets=targets, row_ids=targets
+        history=targets[:, None],
+        lengths=torch.ones_like(targets),
+        positions=None,
+        targets=targets,
+        row_ids=targets,
     )
 
 
 def test_no_buffer_is_larger_than_the_budget():
     hidden = torch.randn(64, 4, requires_grad=True)
     table = torch.randn(4096, 4, requires_grad=True)
-    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        CE(chunk_mib=0.125)(StudentOutput(hidden, table, None, lambda x: x), batch_of(torch.arange(64))).backward()
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
+        CE(chunk_mib=0.125)(
+            StudentOutput(hidden, table, None, lambda x: x), batch_of(torch.arange(64))
+        ).backward()
     largest = max(event.self_cpu_memory_usage for event in profile.key_averages())
     assert largest < 64 * 4096 * 4 / 2
 

@@ -6,16 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references import losses as naive
 
 from recdistill.errors import ConfigError
 from recdistill.losses import DROS, dros_log_mass, dros_terms, propensity_scores
 from recdistill.types import PAD, Batch, StudentOutput, Task
+from references import losses as naive
 
 
 def answer_of(logits, dtype=torch.float64):
     logits = torch.as_tensor(logits, dtype=dtype)
-    return StudentOutput(torch.eye(len(logits), dtype=dtype), logits.T.contiguous(), None, lambda items: items)
+    return StudentOutput(
+        torch.eye(len(logits), dtype=dtype), logits.T.contiguous(), None, lambda items: items
+    )
 
 
 def batch_of(targets, negatives):
@@ -41,7 +43,9 @@ def test_term_and_gradient_of_the_specification():
     assert term.item() == pytest.approx(1.25086382, abs=1e-8)
     assert math.exp(term.item()) == pytest.approx(3.49335930, abs=1e-8)
     term.backward()
-    assert output.item_table.grad[:, 0].tolist() == pytest.approx([-0.40345682, -0.05840804, 0.02876923], abs=1e-8)
+    assert output.item_table.grad[:, 0].tolist() == pytest.approx(
+        [-0.40345682, -0.05840804, 0.02876923], abs=1e-8
+    )
 
 
 def test_whole_loss_of_the_specification():
@@ -73,7 +77,9 @@ values = st.floats(-20, 20)
 @given(st.data(), st.integers(1, 3), st.integers(1, 4), st.sampled_from([0.5, 1.0, 3.0]))
 def test_terms_match_the_naive_version(data, rows, k, radius):
     table = data.draw(st.lists(st.lists(values, min_size=5, max_size=5), min_size=rows, max_size=rows))
-    items = data.draw(st.lists(st.lists(st.integers(0, 4), min_size=k, max_size=k), min_size=rows, max_size=rows))
+    items = data.draw(
+        st.lists(st.lists(st.integers(0, 4), min_size=k, max_size=k), min_size=rows, max_size=rows)
+    )
     p = data.draw(st.lists(st.floats(0.3, 1), min_size=5, max_size=5))
     if any(f * f / radius > 600 for row in table for f in row):
         return  # the naive version overflows
@@ -102,13 +108,16 @@ def test_gradients_match_autograd_on_the_formula(scale, bias):
     leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
     propensity = torch.rand(9, dtype=torch.float64)
     logits = hidden @ table.T + (0 if offsets is None else offsets)
-    items = torch.cat([torch.randint(0, 9, (6, 2)), logits.square().mul(propensity).argmax(1, keepdim=True)], 1)
+    items = torch.cat(
+        [torch.randint(0, 9, (6, 2)), logits.square().mul(propensity).argmax(1, keepdim=True)], 1
+    )
     weights = torch.rand(6, 3, dtype=torch.float64)
     ours = dros_terms(StudentOutput(hidden, table, offsets, lambda x: x), items, propensity, 1.3)
     plain = plain_terms(logits, items, propensity, 1.3)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(
-        torch.autograd.grad((weights * ours).sum(), leaves), torch.autograd.grad((weights * plain).sum(), leaves)
+        torch.autograd.grad((weights * ours).sum(), leaves),
+        torch.autograd.grad((weights * plain).sum(), leaves),
     )
 
 
@@ -144,7 +153,9 @@ def test_the_mass_is_computed_once_for_all_who_ask():
     dros_terms(output, torch.tensor([[2]]), PROPENSITY, 1.0)
     assert dros_log_mass(output, PROPENSITY, 1.0) is first
     assert dros_log_mass(output, PROPENSITY, 2.0).item() != first.item()
-    expected = math.log(sum(math.exp(p * f * f) for p, f in zip(PROPENSITY.tolist(), EXAMPLE[0], strict=True)))
+    expected = math.log(
+        sum(math.exp(p * f * f) for p, f in zip(PROPENSITY.tolist(), EXAMPLE[0], strict=True))
+    )
     assert first.item() == pytest.approx(expected)
 
 

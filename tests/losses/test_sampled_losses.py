@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import losses as naive
 
 from recdistill.errors import ConfigError
 from recdistill.losses import BCE, BPR, GBCE, LOSSES, SampledCE, sampled_cross_entropy
 from recdistill.types import Batch, StudentOutput, Task
+from references import losses as naive
 
 
 def answer_of(logits, bias=None):
@@ -41,7 +41,9 @@ scores = st.floats(-15, 15)
 @given(st.data(), st.integers(1, 4), st.integers(1, 3))
 def test_losses_match_the_naive_versions(data, rows, n):
     table = data.draw(st.lists(st.lists(scores, min_size=6, max_size=6), min_size=rows, max_size=rows))
-    items = data.draw(st.lists(st.lists(st.integers(0, 5), min_size=n + 1, max_size=n + 1), min_size=rows, max_size=rows))
+    items = data.draw(
+        st.lists(st.lists(st.integers(0, 5), min_size=n + 1, max_size=n + 1), min_size=rows, max_size=rows)
+    )
     output, batch = answer_of(table), batch_of([row[0] for row in items], [row[1:] for row in items])
     split = [(f[y[0]], [f[j] for j in y[1:]]) for f, y in zip(table, items, strict=True)]
 
@@ -71,7 +73,7 @@ def test_gbce_without_calibration_is_the_mean_bce():
 def test_a_batch_without_negatives_is_refused(name):
     loss = LOSSES[name]()
     loss.prepare(task([1, 1, 1]))
-    with pytest.raises(ConfigError, match="needs sampled negatives.*train.negatives=1"):
+    with pytest.raises(ConfigError, match=r"needs sampled negatives.*train.negatives=1"):
         loss(answer_of([[0.0, 1.0, 2.0]]), batch_of([0]))
 
 

@@ -41,6 +41,7 @@ def propensity(counts, exponent=0.05):
 def dros_term(scores, propensities, radius, item):
     """The robust term of DROS's code, with the target replaced by `item`."""
     inner = sum(
-        math.exp(p * (f - (i == item)) ** 2 / radius) for i, (f, p) in enumerate(zip(scores, propensities, strict=True))
+        math.exp(p * (f - (i == item)) ** 2 / radius)
+        for i, (f, p) in enumerate(zip(scores, propensities, strict=True))
     )
     return math.log(inner)

@@ -66,7 +66,8 @@ def gru4rec_paper(student, history):
     rows = list(history)
     for layer in range(student.gru.num_layers):
         W, U, b, c = (
-            getattr(student.gru, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            getattr(student.gru, f"{name}_l{layer}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         state, states = torch.zeros_like(history[0]), []
         for x in rows:

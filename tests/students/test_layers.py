@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdistill.errors import ConfigError
-from recdistill.students.layers import CausalAttention, Dropout, FeedForward, Packing, real_positions, take_last
+from recdistill.students.layers import (
+    CausalAttention,
+    Dropout,
+    FeedForward,
+    Packing,
+    real_positions,
+    take_last,
+)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=5))
@@ -13,7 +20,9 @@ def test_real_positions_and_take_last(lengths):
     real = real_positions(lengths, 6)
     assert real.sum(1).tolist() == [max(n, 1) for n in lengths.tolist()]
     grid = torch.arange(len(lengths) * 6.0).view(-1, 6, 1)
-    assert take_last(grid, lengths).flatten().tolist() == [6 * row + max(n, 1) - 1 for row, n in enumerate(lengths)]
+    assert take_last(grid, lengths).flatten().tolist() == [
+        6 * row + max(n, 1) - 1 for row, n in enumerate(lengths)
+    ]
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
@@ -79,7 +88,7 @@ def test_heads_must_divide_the_size():
 
 
 def test_an_unknown_activation_is_refused():
-    with pytest.raises(ConfigError, match="unknown activation 'gelo'. Did you mean 'gelu'"):
+    with pytest.raises(ConfigError, match=r"unknown activation 'gelo'. Did you mean 'gelu'"):
         FeedForward(4, 4, 0.0, "gelo")
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from references.students import caser_paper, gru4rec_paper, sasrec_modern, sasrec_paper
 
 from recdistill.errors import ConfigError
-from recdistill.students import GRU4Rec, Caser, SASRec
+from recdistill.students import Caser, GRU4Rec, SASRec
+from references.students import caser_paper, gru4rec_paper, sasrec_modern, sasrec_paper
 
 LENGTHS = [5, 1, 3]
 
@@ -37,7 +37,14 @@ def scrambled(student):
         (lambda: GRU4Rec(embedding_size=6, max_length=5), gru4rec_paper),
         (lambda: GRU4Rec(embedding_size=6, max_length=5, layers=2), gru4rec_paper),
     ],
-    ids=["sasrec", "sasrec-2-heads-2-blocks", "sasrec-modern", "sasrec-modern-3-heads", "gru4rec", "gru4rec-2-layers"],
+    ids=[
+        "sasrec",
+        "sasrec-2-heads-2-blocks",
+        "sasrec-modern",
+        "sasrec-modern-3-heads",
+        "gru4rec",
+        "gru4rec-2-layers",
+    ],
 )
 def test_states_match_the_naive_version(make, reference):
     student = scrambled(make())

@@ -59,9 +59,7 @@ def test_last_is_the_last_position_of_forward(name, variant, lengths):
     expected = torch.stack([row[n - 1] for row, n in zip(hidden, lengths, strict=True)])
     torch.testing.assert_close(student.last(embedded, lengths), expected, rtol=0, atol=1e-12)
     single = student.float()
-    torch.testing.assert_close(
-        single.last(embedded.float(), lengths), expected.float(), rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(single.last(embedded.float(), lengths), expected.float(), rtol=0, atol=2e-6)
 
 
 @every_student
@@ -80,8 +78,12 @@ def test_more_pads_change_nothing(name, variant):
     student = make(name, variant)
     embedded, lengths = histories([4, 2], length=4)
     padded = torch.cat([embedded, embedded.new_zeros(2, 3, SIZE)], dim=1)
-    torch.testing.assert_close(student(padded, lengths)[:, :4], student(embedded, lengths), rtol=0, atol=1e-12)
-    torch.testing.assert_close(student.last(padded, lengths), student.last(embedded, lengths), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        student(padded, lengths)[:, :4], student(embedded, lengths), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        student.last(padded, lengths), student.last(embedded, lengths), rtol=0, atol=1e-12
+    )
 
 
 @every_student
@@ -148,7 +150,7 @@ def test_a_history_that_is_too_long_is_refused(name, variant):
     student = make(name, variant)
     embedded, lengths = histories([8, 2], length=8)
     for answer in (student.last, student):
-        with pytest.raises(ConfigError, match="8 items is too long.*at most 7.*max_length=8"):
+        with pytest.raises(ConfigError, match=r"8 items is too long.*at most 7.*max_length=8"):
             answer(embedded, lengths)
 
 
@@ -182,7 +184,9 @@ def test_last_can_be_exported(name, variant):
 
 @every_student
 def test_an_unknown_variant_is_refused(name, variant):
-    with pytest.raises(ConfigError, match=f"unknown variant '{variant}s'.*Did you mean.*Allowed: modern, paper"):
+    with pytest.raises(
+        ConfigError, match=f"unknown variant '{variant}s'.*Did you mean.*Allowed: modern, paper"
+    ):
         STUDENTS[name](variant=variant + "s")
 
 
@@ -229,19 +233,33 @@ def test_sequence_model_answers_with_the_right_table(name, variant, tied):
         torch.nn.init.normal_(model.item_bias)
     history = [[3, 1, 4], [10, PAD, PAD]]
     answer = model(batch_of(history))
-    vectors = torch.stack([entry.weight[[3, 1, 4]], torch.stack([entry.weight[10], *entry.weight.new_zeros(2, SIZE)])])
+    vectors = torch.stack(
+        [entry.weight[[3, 1, 4]], torch.stack([entry.weight[10], *entry.weight.new_zeros(2, SIZE)])]
+    )
     hidden = student.last(vectors, torch.tensor([3, 1]))
     expected = hidden @ output.weight.T + (0 if model.item_bias is None else model.item_bias)
     torch.testing.assert_close(answer.logits, expected)
-    torch.testing.assert_close(answer.scores(torch.tensor([[5, 2], [0, 9]])), expected.gather(1, torch.tensor([[5, 2], [0, 9]])))
+    torch.testing.assert_close(
+        answer.scores(torch.tensor([[5, 2], [0, 9]])), expected.gather(1, torch.tensor([[5, 2], [0, 9]]))
+    )
     torch.testing.assert_close(model.score(torch.tensor(history)), expected)
 
 
 @every_student
 def test_sequence_model_picks_the_supervised_positions(name, variant):
     student = make(name, variant)
-    model = SequenceModel(student, Table(11, SIZE).double(), Table(11, student.hidden_size).double(), bias=True).eval()
+    model = SequenceModel(
+        student, Table(11, SIZE).double(), Table(11, student.hidden_size).double(), bias=True
+    ).eval()
     history = [[3, 1, 4], [10, 2, PAD]]
     chosen = model(batch_of(history, positions=[1, 2, 4])).hidden
     prefixes = [[3, 1, PAD], [3, 1, 4], [10, 2, PAD]]
     torch.testing.assert_close(chosen, model(batch_of(prefixes)).hidden, rtol=0, atol=1e-12)
+
+
+def test_sequence_model_reads_pads_as_zero_vectors():
+    entry = Table(11, SIZE)
+    model = SequenceModel(STUDENTS["gru4rec"](embedding_size=SIZE), entry, entry, bias=False)
+    embedded = model.embed(torch.tensor([[3, 0], [10, PAD]]))
+    expected = torch.stack([entry.weight[[3, 0]], torch.stack([entry.weight[10], torch.zeros(SIZE)])])
+    assert torch.equal(embedded, expected)

@@ -136,3 +136,11 @@ def test_both_ways_to_load_an_encoder_agree():
     one = text_module._sentence_transformer(TITLES[:2], folder, 2)
     other = text_module._mean_pooled(TITLES[:2], folder, 2)
     np.testing.assert_allclose(unit_rows(one), unit_rows(other), atol=1e-4)
+
+
+def test_even_vectors_have_one_length_and_the_same_directions():
+    text = encode_text(TITLES, size=6)
+    plain, even = text.whitened(3, even=False), text.whitened(3)
+    np.testing.assert_allclose(np.linalg.norm(even[text.has_text], axis=1), 3**0.5, rtol=1e-5)
+    np.testing.assert_allclose(unit_rows(even), unit_rows(plain), atol=1e-6)
+    assert not even[~text.has_text].any()

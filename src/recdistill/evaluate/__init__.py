@@ -2,13 +2,13 @@
 
 from recdistill.evaluate.accuracy import KS, METRICS, mean_metrics, row_metric
 from recdistill.evaluate.beyond import beyond_accuracy
+from recdistill.evaluate.bootstrap import Bootstrap
 from recdistill.evaluate.comparing import comparison_report
 from recdistill.evaluate.evaluation import Evaluation, compare_evaluations, require_same_protocol
 from recdistill.evaluate.latency import Latency, LatencyComparison, compare_latency, measure_latency
 from recdistill.evaluate.ranks import RankPair, Scorer, target_ranks, top_items
 from recdistill.evaluate.report import Report, ReportLine, SliceTable
 from recdistill.evaluate.significance import (
-    Bootstrap,
     Comparison,
     compare_many,
     compare_rows,

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.evaluate.accuracy import KS
+from recdistill.evaluate.bootstrap import Bootstrap
 from recdistill.evaluate.evaluation import Evaluation, require_same_protocol
 from recdistill.evaluate.report import Kind, Report, ReportLine, SliceTable
-from recdistill.evaluate.significance import Bootstrap, Comparison, compare_many, holm_corrected
+from recdistill.evaluate.significance import Comparison, compare_many, holm_corrected
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from recdistill.evaluate.significance import Comparison, Interval
+from recdistill.evaluate.bootstrap import Interval
+from recdistill.evaluate.significance import Comparison
 from recdistill.runs import MANIFEST, atomic_folder, read_manifest, write_manifest
 
 if TYPE_CHECKING:

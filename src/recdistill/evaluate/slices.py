@@ -137,21 +137,22 @@ def transition_graph(dataset: SequenceDataset) -> sp.csr_array:
 
 
 def _chunk_hops(dataset: SequenceDataset, rows: Ints, graph: sp.csr_array, max_hops: int) -> Ints:
-    """Meet in the middle: one hop from the histories, the others backwards from the single targets."""
+    """Meet in the middle: grow the target's surroundings and, once, the history's, until they touch."""
     shape = (len(rows), dataset.item_count)
-    history = _incidence(*distinct_seen(dataset, rows), shape)
-    reached = _incidence(np.arange(len(rows)), dataset.targets(rows), shape)  # 0 hops around the target
-    hops = np.where(_touch(history, reached), 0, max_hops + 1)
-    ahead = history @ graph  # one hop around the history
-    open_rows = np.flatnonzero(hops > max_hops)
-    for distance in range(1, max_hops + 1):
-        hit = _touch(ahead[open_rows], reached[open_rows])
-        hops[open_rows[hit]] = distance
-        open_rows = open_rows[~hit]
-        if distance == max_hops or not len(open_rows):
-            break
-        reached = sp.csr_array(reached @ graph)
-    return hops.astype(np.int64)
+    behind = _incidence(*distinct_seen(dataset, rows), shape)
+    ahead = _incidence(np.arange(len(rows)), dataset.targets(rows), shape)
+    hops = np.full(len(rows), max_hops + 1)
+    open_rows = np.arange(len(rows))
+    for distance in range(max_hops + 1):
+        # A target is one item and a history many: its side is the cheaper one but for the second step.
+        if distance == 2:
+            behind = behind @ graph
+        elif distance:
+            ahead = ahead @ graph
+        met = _touch(behind, ahead)
+        hops[open_rows[met]] = distance
+        open_rows, behind, ahead = open_rows[~met], behind[~met], ahead[~met]
+    return hops
 
 
 def _incidence(first: Ints, second: Ints, shape: tuple[int, int]) -> sp.csr_array:

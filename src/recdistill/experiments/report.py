@@ -53,7 +53,8 @@ def oracle_results(
 def _evaluation(
     name: str, ranks: Ints, rows: Ints, dataset: SequenceDataset, split: Split, filter_seen: bool
 ) -> Evaluation:
-    return Evaluation(name, split, rows, ranks.astype(np.int64), dataset.item_count, filter_seen)
+    ranks = ranks.astype(np.int64)
+    return Evaluation(name, split, rows, ranks, dataset.item_count, filter_seen, dataset=dataset.fingerprint)
 
 
 def choose_reference(results: Sequence[Result], name: str | None) -> str:

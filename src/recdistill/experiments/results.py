@@ -70,7 +70,7 @@ def _evaluate_folder(folder: Path, dataset: SequenceDataset, split: Split, filte
     name = describe(config)
     evaluation = Recommender.load(folder).evaluate(dataset, split, filter_seen=filter_seen, name=name)
     evaluation = replace(evaluation, seed=config.seed)
-    evaluation.save(cache)
+    evaluation.save(cache, overwrite=True)
     write_json(cache / "model.json", model)
     return evaluation
 
@@ -98,7 +98,11 @@ def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, 
     return Result(
         f"{name} (teacher)",
         "teacher",
-        [Evaluation(name, split, row_ids, chosen, dataset.item_count, filter_seen)],
+        [
+            Evaluation(
+                name, split, row_ids, chosen, dataset.item_count, filter_seen, dataset=dataset.fingerprint
+            )
+        ],
     )
 
 

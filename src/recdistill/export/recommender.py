@@ -88,8 +88,16 @@ class Recommender:
         require_fingerprint(self.dataset_fingerprint, dataset.fingerprint, name)
         rows = dataset.rows(split)
         ranks = target_ranks(self.scorer(), dataset, rows, length=self.length)
-        chosen = ranks.unseen if filter_seen else ranks.kept
-        return Evaluation(name, split, dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
+        chosen = ranks.of(filter_seen=filter_seen)
+        return Evaluation(
+            name,
+            split,
+            dataset.row_ids[rows],
+            chosen,
+            dataset.item_count,
+            filter_seen,
+            dataset=dataset.fingerprint,
+        )
 
     def recommend(
         self,

@@ -124,7 +124,7 @@ def check_contents(fields: Mapping[str, Array], item_count: int, targets: Ints |
     ranking, distance = fields.get("ranking"), fields.get("ranking_distance")
     if ranking is not None:
         _check_ids(ranking, item_count)
-        if is_rank_matrix(ranking, distance, targets, item_count):
+        if is_rank_matrix(ranking, distance, targets):
             raise KnowledgeError(_RANK_MATRIX)
         if distance is not None:
             _check_distances(ranking, distance)
@@ -215,15 +215,13 @@ def _falls(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
         return np.asarray((steps < -_SLACK * largest).any(axis=1))
 
 
-def is_rank_matrix(
-    ranking: Array, distance: Array | None, targets: Ints | None, item_count: int, sample: int = 4096
-) -> bool:
+def is_rank_matrix(ranking: Array, distance: Array | None, targets: Ints | None, sample: int = 4096) -> bool:
     """Tell whether ranks were saved in place of items, looking at `sample` rows spread over the array.
 
     Two signs, each enough. The distances fall along the row but grow in the order of the "ids": then the ids
-    are the ranks of the distances. Or, where targets are known: the row's entry *at the position of* the
-    target is small, as the rank of a target is, while the target itself is listed no more often than by
-    chance.
+    are the ranks of the distances. Or, where targets are known: the entry *at the position of* the row's target
+    is smaller than at that of another row's target, as a rank would be, while the row does not list its own
+    target more often than another's, as a list would.
 
     Parameters
     ----------
@@ -233,8 +231,8 @@ def is_rank_matrix(
         ``(N, K)`` or None.
     targets
         ``(N,)`` true items, -1 where unknown, or None.
-    item_count
-        I.
+    sample
+        Rows to look at.
     """
     full = np.flatnonzero(ranking[:, -1] != PAD)
     chosen = full[np.linspace(0, len(full) - 1, min(sample, len(full))).astype(np.int64)]
@@ -243,7 +241,7 @@ def is_rank_matrix(
     lists = ranking[chosen]
     if distance is not None and _ordered_by_ids(lists, distance[chosen]):
         return True
-    return targets is not None and _answers_at_target(lists, targets[chosen], item_count)
+    return targets is not None and _answers_at_target(lists, targets[chosen])
 
 
 def _ordered_by_ids(lists: Array, distance: Array) -> bool:
@@ -252,16 +250,27 @@ def _ordered_by_ids(lists: Array, distance: Array) -> bool:
     return bool(falling.mean() > 0.5 and ordered[falling].mean() > 0.95)
 
 
-def _answers_at_target(lists: Array, targets: Ints, item_count: int) -> bool:
-    width = lists.shape[1]
-    inside = np.flatnonzero((targets >= 0) & (targets < width))
+def _answers_at_target(lists: Array, targets: Ints) -> bool:
+    """Compare how well the two readings know each row's target with how well they know another row's.
+
+    Another row's target is the yardstick, because popular items may well have small ids, like ranks.
+    """
+    inside = np.flatnonzero((targets >= 0) & (targets < lists.shape[1]))
     if len(inside) < 30:
         return False
-    at_target = lists[inside, targets[inside]][:, None]  # (n, 1)
-    percentile = (lists[inside] < at_target).sum(axis=1).mean() / (width - 1)
-    hits = (lists == targets[:, None]).any(axis=1).mean()
-    by_chance = width / item_count
-    if width == item_count:  # every list holds every item: compare the two readings of the target's place
-        position = np.argmax(lists == targets[:, None], axis=1).mean() / (width - 1)
-        return bool(percentile < 0.25 and position > 2 * percentile)
-    return bool(percentile < 0.25 and hits < 2 * by_chance)
+    lists, own = lists[inside], targets[inside]
+    other = np.roll(own, len(own) // 2)
+    gain = _smaller_share(lists, other) - _smaller_share(lists, own)
+    listed = (lists == own[:, None]).any(axis=1) * 1.0 - (lists == other[:, None]).any(axis=1)
+    return _clearly_positive(gain) and not _clearly_positive(listed)
+
+
+def _smaller_share(lists: Array, columns: Ints) -> npt.NDArray[np.float64]:
+    """Return ``(n,)``: the share of each row's entries that are smaller than its entry in the given column."""
+    chosen = np.take_along_axis(lists, columns[:, None], axis=1)
+    return np.asarray((lists < chosen).mean(axis=1))
+
+
+def _clearly_positive(values: npt.NDArray[np.float64]) -> bool:
+    """Tell whether the mean lies more than four standard errors, and more than 0.05, above zero."""
+    return bool(values.mean() > max(0.05, 4 * values.std() / np.sqrt(len(values))))

@@ -85,10 +85,10 @@ class GraphOptions:
 #: What tuning tries, one option after the other, each starting from the best so far.
 GRID: dict[str, tuple[float, ...]] = {
     "repeat_weight": (1.0, 0.0),
-    "text_weight": (0.0, 0.25, 0.5, 1.0),
-    "two_hop": (0.0, 0.3, 0.6),
+    "text_weight": (0.0, 0.1, 0.25, 0.5, 1.0),
+    "two_hop": (0.0, 0.3, 0.6, 1.0),
     "decay": (0.4, 0.6, 0.8),
-    "backward": (0.35, 0.7, 1.0),
+    "backward": (0.0, 0.35, 0.7, 1.0),
 }
 
 

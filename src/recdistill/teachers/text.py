@@ -48,10 +48,24 @@ class ItemText:
         return int((~self.has_text).sum())
 
     def whitened(
-        self, rank: int | None = None, *, kind: Literal["pca", "zca"] = "pca", eps: float = 1e-3
+        self,
+        rank: int | None = None,
+        *,
+        kind: Literal["pca", "zca"] = "pca",
+        eps: float = 1e-3,
+        even: bool = True,
     ) -> Floats:
-        """Return ``(I, rank)`` (PCA) or ``(I, D)`` (ZCA) whitened vectors; see `whiten`."""
-        return whiten(self.vectors, self.has_text, rank, kind=kind, eps=eps)
+        """Return ``(I, rank)`` (PCA) or ``(I, D)`` (ZCA) whitened vectors; see `whiten`.
+
+        With `even` every item's vector is brought to the length ``√rank`` (the root mean square of whitened
+        vectors), so that items with rare words do not outweigh the others in every product.
+        """
+        white = whiten(self.vectors, self.has_text, rank, kind=kind, eps=eps)
+        if not even:
+            return white
+        norms = np.linalg.norm(white, axis=1, keepdims=True)
+        width = min(rank or white.shape[1], white.shape[1])
+        return np.asarray(white * (width**0.5 / np.where(norms > 0, norms, 1)), dtype=np.float32)
 
 
 def encode_text(

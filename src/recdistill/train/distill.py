@@ -163,7 +163,7 @@ def validation(model: SequenceModel, dataset: SequenceDataset, length: int, filt
     ranks = target_ranks(
         lambda histories: folded.score(torch.from_numpy(histories).to(device)), dataset, rows, length=length
     )
-    chosen = ranks.unseen if filter_seen else ranks.kept
+    chosen = ranks.of(filter_seen=filter_seen)
     return Evaluation("student", "valid", dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
 
 
