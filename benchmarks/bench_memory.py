@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=3, default=[100_000, 200_000, 300_000])
     parser.add_argument("--items", type=int, nargs=3, default=[20_000, 40_000, 60_000])
     options = parser.parse_args()
-    common = {"threads": options.threads, "seed": options.seed}
+    common = {"threads": 1, "seed": options.seed}  # memory does not depend on the threads
     by_rows = series(
         "rows",
         options.rows,

@@ -63,8 +63,8 @@ def interleave(
     timings = {name: Timing() for name in sides}
     try:
         for repeat in range(-warmup, repeats):
+            gc.collect()
             for name in list(sides) if repeat % 2 else list(reversed(sides)):
-                gc.collect()
                 for _ in range((calls or {}).get(name, 1)):
                     wall, cpu = time.perf_counter(), time.process_time()
                     sides[name]()

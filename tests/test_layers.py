@@ -39,6 +39,7 @@ def imports() -> list[tuple[str, str, Path]]:
 def test_every_part_has_a_layer() -> None:
     parts = {p.stem if p.suffix == ".py" else p.name for p in SRC.iterdir()} - {
         "__init__",
+        "__main__",
         "py",
         "__pycache__",
     }

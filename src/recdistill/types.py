@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PAD: Final = -1
 
+#: From this many items a row on, a batched matrix product beats multiply-and-sum.
+_WIDE: Final = 32
+
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 
@@ -109,12 +112,17 @@ class StudentOutput:
         return product if self.item_bias is None else product.add_(self.item_bias)
 
     def scores(self, items: Tensor) -> Tensor:
-        """Return the ``(S, n)`` scores of the ``(S, n)`` items; a `PAD` item gets the score of item 0."""
+        """Return the ``(S, n)`` scores of the ``(S, n)`` items; a `PAD` item gets the score of item 0.
+
+        They are computed from the items' vectors even where `logits` exist: a backward pass through a gather
+        would fill a whole ``(S, I)`` gradient. They equal `logits` to rounding, so ranks are counted on `logits`.
+        """
         index = items.clamp_min(0)
-        if "logits" in self.__dict__:
-            return self.logits.gather(1, index)
         vectors = self.item_table[index]  # (S, n, H)
-        product = (vectors @ self.hidden.unsqueeze(-1)).squeeze(-1)  # (S, n)
+        if items.shape[1] < _WIDE:
+            product = (vectors * self.hidden.unsqueeze(1)).sum(-1)  # (S, n)
+        else:
+            product = (vectors @ self.hidden.unsqueeze(-1)).squeeze(-1)  # (S, n)
         return product if self.item_bias is None else product + self.item_bias[index]
 
     def shared(self, key: str, compute: Callable[[], Tensor]) -> Tensor:

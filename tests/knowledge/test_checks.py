@@ -84,6 +84,18 @@ def test_lists_of_popular_items_are_not_mistaken_for_ranks(width):
     assert not is_rank_matrix(ranking, None, targets)
 
 
+def test_lists_that_hold_their_targets_are_lists_whatever_stands_at_the_targets_place():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(1, 20, size=400)
+    ranking = np.stack([rng.permutation(ITEMS)[:20] for _ in targets])
+    for row, target in zip(ranking, targets, strict=True):
+        smallest = row.argmin()
+        row[[smallest, target]] = row[[target, smallest]]
+    assert is_rank_matrix(ranking, None, targets)
+    ranking[np.arange(400), 0] = np.where((ranking == targets[:, None]).any(axis=1), ranking[:, 0], targets)
+    assert not is_rank_matrix(ranking, None, targets)
+
+
 LISTS = np.array([[3, 1, 0, 7], [4, 2, -1, -1]])
 GROWING = np.array([[0.1, 0.2, 0.3, 0.3], [1.0, 2.0, np.nan, 0.0]])
 

@@ -9,7 +9,9 @@ from recdistill.teachers import base
 
 
 def random_scorer(dataset, seed=0):
-    table = torch.from_numpy(np.random.default_rng(seed).normal(size=(dataset.item_count, dataset.item_count)))
+    table = torch.from_numpy(
+        np.random.default_rng(seed).normal(size=(dataset.item_count, dataset.item_count))
+    )
     return base.plain(lambda history: table.float()[history[:, 0]])
 
 
@@ -17,7 +19,9 @@ def random_scorer(dataset, seed=0):
 @given(data=st.data())
 def test_ranks_count_ties_against_the_target_and_drop_seen_items(data):
     items = data.draw(st.integers(2, 8))
-    scores = np.array(data.draw(st.lists(st.integers(0, 3), min_size=items, max_size=items)), dtype=np.float32)
+    scores = np.array(
+        data.draw(st.lists(st.integers(0, 3), min_size=items, max_size=items)), dtype=np.float32
+    )
     target = data.draw(st.integers(0, items - 1))
     seen = data.draw(st.lists(st.integers(0, items - 1), max_size=12))
     owners = np.zeros(len(seen), dtype=np.int64)
@@ -63,7 +67,10 @@ def test_lists_are_never_longer_than_the_catalogue(walks):
 
 
 def test_rows_to_teach_takes_prefixes_with_training_rows_only(walks):
-    train, prefixed = base.rows_to_teach(walks, ["train"], prefixes=False), base.rows_to_teach(walks, ["train"])
+    train, prefixed = (
+        base.rows_to_teach(walks, ["train"], prefixes=False),
+        base.rows_to_teach(walks, ["train"]),
+    )
     assert set(train) < set(prefixed)
     assert (np.diff(prefixed) > 0).all()
     np.testing.assert_array_equal(base.rows_to_teach(walks, ["valid"]), walks.rows("valid"))

@@ -53,7 +53,7 @@ def test_the_sampled_loss_estimates_the_whole_one():
     generator = torch.Generator().manual_seed(1)
     torch.testing.assert_close(sampled_loss(model, history, targets, 0, generator), whole)
     draws = [sampled_loss(model, history, targets, 200, generator).item() for _ in range(50)]
-    assert np.mean(draws) == pytest.approx(whole.item(), abs=0.02)
+    assert np.mean(draws) == pytest.approx(whole.item(), abs=0.05)
 
 
 def test_training_lowers_the_loss_and_keeps_the_best_epoch(walks, table):

@@ -63,7 +63,9 @@ def test_a_row_does_not_betray_its_target(make_dataset):
 def test_ties_go_by_popularity(make_dataset):
     dataset = make_dataset([[0, 1, 2, 2, 3, 3, 0, 0], [4, 5, 4, 5, 6]], item_count=8)
     scores = GraphScorer(dataset)(np.array([[7, PAD]]))[0].numpy()  # 7 was never seen
-    np.testing.assert_array_equal(np.argsort(-scores, kind="stable"), np.argsort(-dataset.popularity, kind="stable"))
+    np.testing.assert_array_equal(
+        np.argsort(-scores, kind="stable"), np.argsort(-dataset.popularity, kind="stable")
+    )
     assert scores.max() <= 1e-6
 
 
@@ -111,7 +113,9 @@ def test_the_teacher_beats_chance_on_a_ring(walks):
     assert (known.target_rank < 5).mean() > 2 * 5 / 24
 
 
-@pytest.mark.parametrize("wrong", [{"decay": 0.0}, {"max_gap": 0}, {"text_weight": -1.0}, {"repeat_weight": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"decay": 0.0}, {"max_gap": 0}, {"text_weight": -1.0}, {"repeat_weight": 2.0}]
+)
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match="Allowed"):
         GraphOptions(**wrong)

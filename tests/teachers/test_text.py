@@ -76,7 +76,9 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 
 def skewed(n=300, d=6):
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(n, d)) * np.array([9, 5, 2, 1, 0.5, 0.2]) @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+    values = (
+        rng.normal(size=(n, d)) * np.array([9, 5, 2, 1, 0.5, 0.2]) @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+    )
     return (values + 50).astype(np.float32)
 
 

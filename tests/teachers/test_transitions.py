@@ -54,7 +54,9 @@ def test_steps_leave_each_rows_own_transitions_out_exactly(make_dataset, sequenc
         result = graph.step(result, own)
     for row in rows:
         p = normalised(naive_matrix(dataset, 3, backward, without=dataset.row_events[row]))
-        np.testing.assert_allclose(result[[row]].toarray()[0], start[row] @ np.linalg.matrix_power(p, steps), atol=1e-9)
+        np.testing.assert_allclose(
+            result[[row]].toarray()[0], start[row] @ np.linalg.matrix_power(p, steps), atol=1e-9
+        )
 
 
 def test_a_removed_transition_leaves_no_residue(make_dataset):
@@ -95,4 +97,6 @@ def test_overlapping_windows_count_each_transition_once(make_dataset):
         row_sequences=np.array([0, 0, 0, 1]),
         row_splits=np.zeros(4, dtype=np.int8),
     )
-    np.testing.assert_allclose(TransitionGraph(windows).matrix.toarray(), TransitionGraph(whole).matrix.toarray())
+    np.testing.assert_allclose(
+        TransitionGraph(windows).matrix.toarray(), TransitionGraph(whole).matrix.toarray()
+    )

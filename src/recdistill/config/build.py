@@ -89,7 +89,7 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
         )
     text_out = config.item_encoder.name != "ids" and inject != "input"
     exit_ = (
-        _encoder(config, item_count, knowledge, size) if text_out else Ids(item_count, size, std=size**-0.5)
+        _encoder(config, item_count, knowledge, size) if text_out else Ids(item_count, size, std=(3 * size) ** -0.5)
     )
     return SequenceModel(student, entry, exit_, bias=True)
 

@@ -178,6 +178,7 @@ class DROS(Loss):
             )
         self.alpha = alpha
         self.radius = radius
+        self.reduction = reduction
         self.bce = BCE(reduction=reduction)
         self.register_buffer("propensity", torch.empty(0), persistent=False)
 

@@ -37,7 +37,9 @@ BASELINES = (POPULARITY, TRANSITION, GRAPH_TEXT)
 #: Part of the cache key: another number when a formula below or in the graph teacher changes.
 _FORMULA = "1"
 _LENGTH = 50
-_TRANSITION = GraphOptions(max_gap=1, backward=0.0, last_items=1, two_hop=0.0, two_hop_items=0, text_weight=0.0)
+_TRANSITION = GraphOptions(
+    max_gap=1, backward=0.0, last_items=1, two_hop=0.0, two_hop_items=0, text_weight=0.0
+)
 _TRANSITION_GRID: dict[str, tuple[float, ...]] = {
     "repeat_weight": GRID["repeat_weight"],
     "max_gap": (1, 3),
@@ -140,9 +142,7 @@ def _options(name: str, dataset: SequenceDataset, text: Floats | None) -> GraphO
     return tune(dataset, text, length=_LENGTH)
 
 
-def _scorer(
-    name: str, dataset: SequenceDataset, text: Floats | None, options: GraphOptions | None
-) -> Scorer:
+def _scorer(name: str, dataset: SequenceDataset, text: Floats | None, options: GraphOptions | None) -> Scorer:
     if options is None:
         return PopularityScorer(dataset)
     return GraphScorer(dataset, text if name == GRAPH_TEXT else None, options)
