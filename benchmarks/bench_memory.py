@@ -89,10 +89,10 @@ def main() -> None:
         for point in found["points"]:
             rows.append((name, point[name], round(point["peak_mib"]), point["seconds"]))
     text = report.table(("grows", "size", "peak MiB", "seconds"), rows)
-    for name, found in (("row", by_rows), ("item", by_items)):
+    for name, found in (("A row", by_rows), ("An item", by_items)):
         first, second = found["increments"]
         each = f"{found['bytes_each']:,.0f} bytes"
-        text += f"\n\nA {name} costs {each}; the two increments are {first:.0f} and {second:.0f} MiB."
+        text += f"\n\n{name} costs {each}; the two increments are {first:.0f} and {second:.0f} MiB."
     report.save("memory", options.threads, options.out, {"rows": by_rows, "items": by_items}, text)
 
 

@@ -120,6 +120,20 @@ def test_a_bad_teacher_and_the_order_of_the_baselines(dataset, knowledge, rival,
     assert "recdistill teach graph" in audit.verdict
 
 
+def test_a_teacher_that_is_one_of_the_baselines(dataset, knowledge, rival):
+    free = {"weak": student(rival, dataset), "itself": student(knowledge, dataset)}
+    audit = audit_knowledge(knowledge, dataset, baselines=free)
+    assert audit.baselines[0].name == "itself"
+    assert audit.benchmark.name == "weak"
+    assert audit.verdict.startswith(
+        "This teacher is the free model itself: its knowledge costs nothing. Worth"
+    )
+    assert any(found.difference.mean > 0 for found in audit.slices)
+    alone = audit_knowledge(knowledge, dataset, baselines={"itself": free["itself"]})
+    assert alone.verdict == "This teacher is the free model itself: its knowledge costs nothing."
+    assert "## Where" not in render_audit(alone)
+
+
 def test_where_it_is_better(dataset, knowledge, rival):
     """Better than the free model on the first half of the rows, worse on the other, level over all."""
     good, bad = student(knowledge, dataset), student(rival, dataset)

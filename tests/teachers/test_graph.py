@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from references.graph_teacher import naive_matrix, naive_score
 
 from recdistill.errors import ConfigError
 from recdistill.teachers import base
 from recdistill.teachers.graph import GraphOptions, GraphScorer, GraphTeacher, last_items, tune
 from recdistill.types import PAD
+from references.graph_teacher import naive_matrix, naive_score
 
 VARIANTS = [
     GraphOptions(),

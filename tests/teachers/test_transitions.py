@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.graph_teacher import naive_matrix
 from scipy import sparse
 
 from recdistill.teachers import base
 from recdistill.teachers.transitions import TransitionGraph
+from references.graph_teacher import naive_matrix
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=9), min_size=1, max_size=5)
 

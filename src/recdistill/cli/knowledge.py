@@ -90,8 +90,13 @@ def audit(
     ] = None,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     filter_seen: Annotated[
-        bool, typer.Option("--filter-seen/--keep-seen", help="Rank without the items of the history.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--filter-seen/--keep-seen",
+            help="Rank without the items of the history; else as is usual for the split.",
+            show_default=False,
+        ),
+    ] = None,
     k: Annotated[int, typer.Option(help="Length of the lists that are compared.", min=1)] = 20,
     baselines: Annotated[bool, typer.Option(help="Compare with the free baselines.")] = True,
     out: Annotated[
@@ -102,23 +107,26 @@ def audit(
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from recdistill.cli.results import protocol
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.errors import unknown_name
     from recdistill.knowledge import audit_knowledge, load_knowledge, render_audit
     from recdistill.runs import atomic_file, write_json
+    from recdistill.teachers import evaluate_baselines
 
-    if split not in ("test", "valid"):
-        raise unknown_name("split", split, ["test", "valid"])
-    chosen: Split = "test" if split == "test" else "valid"
     data = SequenceDataset.load(dataset)
+    chosen, filtered = protocol(data, split, filter_seen)
     knowledge = load_knowledge(folder, data)
-    other, top = (None, None) if run is None else _judge_run(run, data, chosen, filter_seen, k)
-    free = _free_baselines(data, chosen, filter_seen) if baselines else None
+    other, top = (None, None) if run is None else _judge_run(run, data, chosen, filtered, k)
+    free = (
+        evaluate_baselines(data, chosen, filter_seen=filtered, cache=dataset / "baselines")
+        if baselines
+        else None
+    )
     found = audit_knowledge(
         knowledge,
         data,
         split=chosen,
-        filter_seen=filter_seen,
+        filter_seen=filtered,
         other=other,
         other_top=top,
         baselines=free,
@@ -146,9 +154,3 @@ def _judge_run(
     chosen = ranks.unseen if filter_seen else ranks.kept
     ids = dataset.row_ids[rows]
     return Evaluation(run.name, split, ids, chosen, dataset.item_count, filter_seen), top
-
-
-def _free_baselines(dataset: SequenceDataset, split: Split, filter_seen: bool) -> dict[str, Evaluation]:
-    from recdistill.teachers import evaluate_baselines
-
-    return dict(evaluate_baselines(dataset, split, filter_seen=filter_seen))

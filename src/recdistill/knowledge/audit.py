@@ -92,9 +92,9 @@ def audit_knowledge(
         if (teacher := judged[split]) is not None:
             overlap = _overlap(knowledge, dataset, other, other_top, filter_seen, k)
             found = _compared(found, teacher, other, overlap, baselines or {})
-            if baselines:
+            if baselines and found.benchmark is not None:
                 masks = slice_masks(dataset, dataset.rows(split)) if slices is None else slices
-                best = baselines[found.baselines[0].name]
+                best = baselines[found.benchmark.name]
                 found = replace(found, slices=_sliced(teacher, best, dataset, masks, k))
     return replace(found, warnings=list_warnings(found), verdict=give_verdict(found))
 

@@ -23,8 +23,8 @@ def render_audit(audit: Audit) -> str:
         sections += [_rivals(audit), _strength(audit.rivals)]
     if audit.model:
         sections.append(_overlap(audit, audit.model))
-    if audit.slices:
-        sections.append(_slices(audit))
+    if audit.slices and audit.benchmark:
+        sections.append(_slices(audit, audit.benchmark))
     sections.append(_profiles(audit))
     sections.append(
         "## Alignment\n\n"
@@ -113,7 +113,7 @@ def _overlap(audit: Audit, model: Rival) -> str:
     return f"## What the top {audit.k} share (Table 3)\n\n" + _table(["space", "items", "of them hits"], rows)
 
 
-def _slices(audit: Audit) -> str:
+def _slices(audit: Audit, benchmark: Rival) -> str:
     rows = [
         [
             s.name,
@@ -125,7 +125,7 @@ def _slices(audit: Audit) -> str:
         for s in audit.slices
     ]
     head = ["rows", "count", f"teacher HR@{audit.k}", f"baseline HR@{audit.k}", f"Δ NDCG@{audit.k}"]
-    return f"## Where: against {audit.baselines[0].name}, the best free baseline\n\n" + _table(head, rows)
+    return f"## Where: against {benchmark.name}, the best free baseline\n\n" + _table(head, rows)
 
 
 def _profiles(audit: Audit) -> str:

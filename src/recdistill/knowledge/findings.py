@@ -90,7 +90,7 @@ class Audit:
     rivals
         The model given first, then the free baselines, best first.
     slices
-        Teacher against the best free baseline.
+        Teacher against `benchmark`, the best free baseline.
     lists, distances
         Of the rows of `split`; of training rows where no row of it is covered. None without rankings.
     warnings
@@ -121,6 +121,11 @@ class Audit:
     def baselines(self) -> list[Rival]:
         """The free baselines among the rivals, best first."""
         return [rival for rival in self.rivals if rival.kind == "baseline"]
+
+    @property
+    def benchmark(self) -> Rival | None:
+        """The best baseline that is not the teacher itself: the graph teacher is one of the baselines."""
+        return next((rival for rival in self.baselines if rival.strength.equal < 1), None)
 
     @property
     def model(self) -> Rival | None:

@@ -42,7 +42,10 @@ def _list_warnings(audit: Audit) -> list[str]:
             "Knowledge.without_duplicates keeps one of each."
         )
     if lists.filled < 0.999:
-        found.append(f"{1 - lists.filled:.1%} of the first {lists.k} slots are empty.")
+        found.append(
+            f"{1 - lists.filled:.1%} of the first {lists.k} slots are empty: where the teacher gives no "
+            f"target_rank, ranks come from the lists and HR@{audit.k} is understated."
+        )
     if not audit.filter_seen and lists.history_share > 0.1:
         found.append(f"{lists.history_share:.1%} of the listed items are already in the row's history.")
     return found
@@ -107,8 +110,11 @@ def give_verdict(audit: Audit) -> str:
             "compare students with and without it: recdistill compare."
         )
     parts = []
-    if audit.baselines:
-        parts.append(_against_baseline(audit, audit.baselines[0]))
+    same = [rival.name for rival in audit.baselines if rival.strength.equal == 1]
+    if same:
+        parts.append(f"This teacher is the free model {same[0]}: its knowledge costs nothing.")
+    if audit.benchmark:
+        parts.append(_against_baseline(audit, audit.benchmark))
     if audit.model:
         parts.append(_against_model(audit, audit.model))
     return " ".join(parts) or (
@@ -120,7 +126,7 @@ def give_verdict(audit: Audit) -> str:
 def _against_baseline(audit: Audit, best: Rival) -> str:
     key = f"ndcg@{audit.k}"
     theirs, ours = best.metrics[key], best.teacher_metrics[key]
-    numbers = f"NDCG@{audit.k} {ours:.4f} against {theirs:.4f} of {best.name}, the best free baseline"
+    numbers = f"NDCG@{audit.k} {ours:.4f} against {theirs:.4f} of {best.name}, which is free"
     better = [s.name for s in audit.slices if s.difference.sign(_SLICE_ERRORS) > 0]
     worse = [s.name for s in audit.slices if s.difference.sign(_SLICE_ERRORS) < 0]
     if best.difference.sign() > 0:

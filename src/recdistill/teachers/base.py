@@ -17,7 +17,8 @@ from recdistill.knowledge.store import provenance
 from recdistill.types import PAD, SPLITS, Split
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+#: Embeddings, in single or half precision.
+Vectors = npt.NDArray[Any]
 
 #: ``(rows (B,), history (B, L)) -> scores (B, I)``: a scorer that also learns which rows it is asked about, so
 #: that a teacher can leave out of its memory what a training row would find there, its own answer.
@@ -87,8 +88,8 @@ def knowledge_from_scorer(
     temperature: float = 1.0,
     batch_size: int = 512,
     progress: Progress | None = None,
-    query_embeddings: Floats | None = None,
-    item_embeddings: Floats | None = None,
+    query_embeddings: Vectors | None = None,
+    item_embeddings: Vectors | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> Knowledge:
     """Walk the rows in chunks and keep rankings, distances and the true item's place.

@@ -169,10 +169,12 @@ def fit(
     valid = base.some_rows(dataset.rows("valid"), 2048)
     best, best_state, since = float("inf"), copy.deepcopy(model.state_dict()), 0
     for _ in range(options.epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(options.batch_size):
+        order = torch.randperm(len(rows), generator=generator)
+        for start in range(0, len(rows), options.batch_size):
+            batch = order[start : start + options.batch_size]
             loss = sampled_loss(model, history[batch], targets[batch], options.negatives, generator)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if progress is not None:
                 progress(len(batch))

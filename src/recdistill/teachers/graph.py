@@ -15,7 +15,7 @@ additions of ours: items equal under (3) are ordered by popularity (a term of at
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -231,7 +231,7 @@ def tune(
         for value in values:
             if value == centre:
                 continue
-            trial = replace(best, **{name: value})
+            trial = GraphOptions(**{**asdict(best), name: value})
             same_graph = name not in ("max_gap", "backward")
             candidate = GraphScorer(dataset, text, trial, scorer.graph if same_graph else None)
             if (quality := _quality(candidate, rows, length)) > reached:

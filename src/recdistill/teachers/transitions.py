@@ -82,7 +82,7 @@ class TransitionGraph:
         forward = sparse.csr_array((weight, (first, second)), shape=shape)
         self.matrix = sparse.csr_array(forward + backward * forward.T)  # (I, I)
         self.matrix.eliminate_zeros()
-        self.row_sums = np.asarray(self.matrix.sum(axis=1)).ravel()  # (I,)
+        self.row_sums: Doubles = np.asarray(self.matrix.sum(axis=1), dtype=np.float64).ravel()  # (I,)
         self._columns = sparse.csr_array(self.matrix.T)
         full = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2
         single = self._columns.astype(np.float32)
@@ -113,8 +113,12 @@ class TransitionGraph:
                 weight = np.full(len(a), 1 / gap)
                 found.append((batch[real], a, c, weight))
                 found.append((batch[real], c, a, self.backward * weight))
-        row, source, destination, weights = zip(*found, strict=True)
-        return OwnTransitions(*map(np.concatenate, (row, source, destination)), np.concatenate(weights))
+        return OwnTransitions(
+            row=np.concatenate([edges[0] for edges in found]),
+            source=np.concatenate([edges[1] for edges in found]),
+            destination=np.concatenate([edges[2] for edges in found]),
+            weight=np.concatenate([edges[3] for edges in found]),
+        )
 
     def step(self, weights: sparse.csr_array, own: OwnTransitions | None = None) -> sparse.csr_array:
         """Return ``(B, I)`` ``weights @ P``, with each row's own transitions left out of its P.

@@ -1,0 +1,88 @@
+import pytest
+from typer.testing import CliRunner
+
+from recdistill.cli.teach import app
+from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import RecdistillError
+from recdistill.knowledge import load_knowledge
+
+
+@pytest.fixture(scope="module")
+def folder(walks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "dataset"
+    walks.save(path)
+    return path
+
+
+def teach(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_graph_writes_knowledge_and_stands_beside_the_baselines(folder, tmp_path):
+    output = teach("graph", "--dataset", folder, "--out", tmp_path / "k", "--rank", 4, "--top-k", 10)
+    knowledge = load_knowledge(tmp_path / "k", SequenceDataset.load(folder), check=True)
+    assert knowledge.ranking.shape[1] == 10
+    assert knowledge.item_embeddings.shape == (24, 4)
+    assert knowledge.manifest["tuned"] is True
+    for name in (
+        "graph (this teacher)",
+        "popularity",
+        "transition",
+        "graph + text",
+        "HR@20",
+        "seen items kept",
+    ):
+        assert name in output
+    assert list((folder / "baselines").glob("graph-text-*/test.parquet"))
+
+
+def test_graph_takes_weights_and_needs_no_text(folder, tmp_path):
+    options = ["--encoder", "none", "--no-tune", "--decay", "0.9", "--temperature", "0.5"]
+    teach(
+        "graph",
+        "--dataset",
+        folder,
+        "--out",
+        tmp_path / "k",
+        *options,
+        "--splits",
+        "valid,test",
+        "--filter-seen",
+    )
+    data = SequenceDataset.load(folder)
+    knowledge = load_knowledge(tmp_path / "k", data, check=True)
+    assert knowledge.item_embeddings is None
+    assert knowledge.manifest["options"]["decay"] == 0.9
+    assert knowledge.manifest["temperature"] == 0.5
+    assert knowledge.coverage(data.row_ids[data.rows("train")]) == 0.0
+
+
+@pytest.mark.parametrize("whitening", ["zca", "raw"])
+def test_embedding_writes_queries_and_items(folder, tmp_path, whitening):
+    options = ["--epochs", 1, "--folds", 2, "--rank", 0, "--whitening", whitening, "--no-prefixes"]
+    output = teach("embedding", "--dataset", folder, "--out", tmp_path / "k", *options)
+    knowledge = load_knowledge(tmp_path / "k", SequenceDataset.load(folder), check=True)
+    assert knowledge.metric == "dot"
+    assert knowledge.query_embeddings.shape[1] == knowledge.item_embeddings.shape[1]
+    assert "embedding (this teacher)" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--splits", "train,tests"], "Did you mean 'test'"),
+        (["--whitening", "pcaa"], "Did you mean 'pca'"),
+        (["--top-k", "0"], "Allowed"),
+    ],
+)
+def test_mistakes_are_explained(folder, tmp_path, options, message):
+    with pytest.raises(RecdistillError, match=message):
+        teach("graph", "--dataset", folder, "--out", tmp_path / "k", "--no-tune", *options)
+
+
+def test_a_folder_in_the_way_is_named_before_the_work(folder, tmp_path):
+    (tmp_path / "note").write_text("")
+    with pytest.raises(RecdistillError, match="--overwrite"):
+        teach("graph", "--dataset", tmp_path / "no-dataset", "--out", tmp_path)
