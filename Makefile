@@ -28,7 +28,7 @@ docs: $(VENV)/.installed  ## rewrite the pages that are made from the code
 	$(BIN)/python docs/make.py
 
 bench: $(VENV)/.installed  ## every claim of speed, compared in one process run
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

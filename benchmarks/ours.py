@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,18 +67,6 @@ def folded_scorer(model: SequenceModel) -> Callable[[np.ndarray], Tensor]:
     return lambda histories: folded.score(torch.from_numpy(histories))
 
 
-class Bf16Objective(Objective):
-    """An objective that runs under autocast, as the trainer runs it with ``precision="bf16"``.
-
-    accelerate keeps one precision for the whole process; here both are measured in one.
-    """
-
-    def forward(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return the total loss of a batch and its unweighted terms."""
-        with torch.autocast("cpu", torch.bfloat16):
-            return super().forward(batch)
-
-
 class Steps:
     """The library's training steps, one at a time: the next batch of the loader, then the trainer's step."""
 
@@ -93,15 +80,14 @@ class Steps:
         loader: BatchLoader,
         options: TrainOptions,
     ) -> None:
-        make = Bf16Objective if options.precision == "bf16" else Objective
-        self.objective = make(model, loss, strategies, describe_task(dataset, model, knowledge))
+        self.objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
         self._folder = tempfile.TemporaryDirectory()
         self.trainer = Trainer(
             self.objective,
             loader,
             dict,
             lambda: None,
-            replace(options, precision="float32"),
+            options,
             Path(self._folder.name),
         )
         self.trainer.module.train()

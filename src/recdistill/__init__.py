@@ -17,7 +17,7 @@ _PUBLIC = {
     "Recommender": "recdistill.export",
 }
 
-__all__ = sorted([*_PUBLIC, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_PUBLIC, "__version__"])
 __version__ = _version("recdistill")
 
 

@@ -109,7 +109,7 @@ class StudentOutput:
     def logits(self) -> Tensor:
         """``(S, I)`` scores of all items. Ask for `scores` where a few items per row are enough."""
         product = self.hidden @ self.item_table.T  # (S, I)
-        return product if self.item_bias is None else product.add_(self.item_bias)
+        return product if self.item_bias is None else product.add_(self.item_bias.to(product.dtype))
 
     def scores(self, items: Tensor) -> Tensor:
         """Return the ``(S, n)`` scores of the ``(S, n)`` items; a `PAD` item gets the score of item 0.

@@ -43,7 +43,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_what_it_should(shop: Path) -> None:
     run = shop / "plain" / "seed-1"
-    assert {"config.yaml", "metrics.jsonl", "checkpoints", "best", "environment.json"} <= {p.name for p in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "best", "environment.json"} <= {
+        p.name for p in run.iterdir()
+    }
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -51,7 +53,9 @@ def test_evaluate_names_the_protocol(shop: Path) -> None:
     output = call("evaluate", shop / "plain")
     assert "test" in output
     assert "kept" in output
-    metrics = json.loads((shop / "plain" / "seed-0" / "evaluation" / "test-kept" / "metrics.json").read_text())
+    metrics = json.loads(
+        (shop / "plain" / "seed-0" / "evaluation" / "test-kept" / "metrics.json").read_text()
+    )
     assert "ndcg@20" in json.dumps(metrics)
 
 
@@ -75,14 +79,29 @@ def test_recommend_by_title(shop: Path) -> None:
 
 def test_stats_audit_and_doctor(shop: Path) -> None:
     assert "80" in call("data", "stats", shop / "d")
-    assert "overlap" in call("knowledge", "audit", shop / "k", "--dataset", shop / "d", "--run", shop / "taught").lower()
+    assert (
+        "overlap"
+        in call("knowledge", "audit", shop / "k", "--dataset", shop / "d", "--run", shop / "taught").lower()
+    )
     assert "torch" in call("doctor")
 
 
 def test_an_interrupted_command_goes_on_and_a_finished_one_is_kept(shop: Path) -> None:
     before = (shop / "taught" / "metrics.jsonl").read_text()
-    call("distill", "--strategy", "dllm2rec", "--knowledge", shop / "k", "--out", shop / "taught",
-         "--dataset", shop / "d", "--student", "sasrec", *TINY)
+    call(
+        "distill",
+        "--strategy",
+        "dllm2rec",
+        "--knowledge",
+        shop / "k",
+        "--out",
+        shop / "taught",
+        "--dataset",
+        shop / "d",
+        "--student",
+        "sasrec",
+        *TINY,
+    )
     assert (shop / "taught" / "metrics.jsonl").read_text() == before
 
 
@@ -91,7 +110,18 @@ def test_knowledge_survives_the_authors_three_files(shop: Path) -> None:
     names = {path.name for path in (shop / "official").iterdir()}
     assert {"all_embeddings.pt", "myrank_train.txt", "confidence_train.txt"} <= names
     call("teach", "precomputed", "--files", shop / "official", "--dataset", shop / "d", "--out", shop / "k2")
-    call("distill", "--strategy", "rd", "--knowledge", shop / "k2", "--dataset", shop / "d", "--out", shop / "rd", *TINY)
+    call(
+        "distill",
+        "--strategy",
+        "rd",
+        "--knowledge",
+        shop / "k2",
+        "--dataset",
+        shop / "d",
+        "--out",
+        shop / "rd",
+        *TINY,
+    )
 
 
 def test_dry_run_shows_the_config_and_writes_nothing(shop: Path) -> None:
@@ -117,18 +147,33 @@ def test_dry_run_shows_the_config_and_writes_nothing(shop: Path) -> None:
     ],
 )
 def test_wrong_input_gets_a_message_that_helps(
-    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+    shop: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
 ) -> None:
     assert message in fails(capsys, monkeypatch, *(word.format(shop) for word in words))
-    assert not (shop / "x" / "best").exists()
+    assert not (shop / "x").exists()
 
 
 def test_a_dataset_that_changed_is_refused(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call("data", "simulated", "--users", 150, "--items", 80, "--seed", 1, "--out", shop / "d2")
-    said = fails(capsys, monkeypatch, "distill", "--dataset", shop / "d2", "--knowledge", shop / "k",
-                 "--strategy", "rd", "--out", shop / "y")
+    said = fails(
+        capsys,
+        monkeypatch,
+        "distill",
+        "--dataset",
+        shop / "d2",
+        "--knowledge",
+        shop / "k",
+        "--strategy",
+        "rd",
+        "--out",
+        shop / "y",
+    )
     assert "was made from dataset" in said
 
 

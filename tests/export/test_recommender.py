@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from shop import ITEMS, ring_dataset
 
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, DataError, FingerprintError, RunError
@@ -13,6 +12,7 @@ from recdistill.export.recommender import pad_histories
 from recdistill.item_encoders import Collaborative, Ids
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD
+from shop import ITEMS, ring_dataset
 
 SPECS = {
     "sasrec": {"embedding_size": 16, "variant": "modern", "max_length": 8},
@@ -39,7 +39,9 @@ def model(name: str, *, tied: bool = False, text: bool = True) -> SequenceModel:
 
 
 def recommender(dataset: SequenceDataset, name: str = "sasrec", *, tied: bool = False) -> Recommender:
-    return Recommender.from_model(model(name, tied=tied), dataset, {"student": name, "options": SPECS[name]}, 8)
+    return Recommender.from_model(
+        model(name, tied=tied), dataset, {"student": name, "options": SPECS[name]}, 8
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

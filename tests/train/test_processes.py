@@ -7,7 +7,13 @@ from typing import Any
 
 from shop import ring_dataset
 
-WORDS = ["sasrec.dropout=0", "train.epochs=3", "train.batch_size=20", "student.embedding_size=16", "train.patience=9"]
+WORDS = [
+    "sasrec.dropout=0",
+    "train.epochs=3",
+    "train.batch_size=20",
+    "student.embedding_size=16",
+    "train.patience=9",
+]
 
 
 def losses(run: Path) -> list[dict[str, Any]]:
@@ -21,7 +27,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
     for launcher, name in (([], "one"), (torchrun, "two")):
         words = [sys.executable, *launcher, *command, "--out", str(tmp_path / name)]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(two) == len(one) == 3

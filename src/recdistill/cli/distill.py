@@ -79,7 +79,7 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
 
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, read_config, run, write_config
-    from recdistill.errors import RunError
+    from recdistill.errors import RecdistillError, RunError
     from recdistill.runs import MANIFEST
 
     if folder.exists() and overwrite:
@@ -97,6 +97,15 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
     ):
         raise RunError(f"{folder} is not empty and no run folder. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
-        write_config(config, folder / "config.yaml")
-        run(config, folder, reporter=progress)
+    try:
+        with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
+            write_config(config, folder / "config.yaml")
+            run(config, folder, reporter=progress)
+    except RecdistillError:
+        if not (
+            folder / MANIFEST
+        ).is_file():  # it never began: leave nothing in the way of a corrected command
+            (folder / "config.yaml").unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        raise

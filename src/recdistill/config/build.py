@@ -89,7 +89,9 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
         )
     text_out = config.item_encoder.name != "ids" and inject != "input"
     exit_ = (
-        _encoder(config, item_count, knowledge, size) if text_out else Ids(item_count, size, std=(3 * size) ** -0.5)
+        _encoder(config, item_count, knowledge, size)
+        if text_out
+        else Ids(item_count, size, std=(3 * size) ** -0.5)
     )
     return SequenceModel(student, entry, exit_, bias=True)
 
@@ -110,7 +112,7 @@ def _encoder(config: RunConfig, item_count: int, knowledge: Knowledge | None, si
 
 def default_filter_seen(dataset: SequenceDataset) -> bool:
     """Return what is usual: leave-one-out results filter seen items, the papers' windows keep them."""
-    return dataset.provenance.get("split", {}).get("kind") == "leave-one-out"
+    return bool(dataset.provenance.get("split", {}).get("kind") == "leave-one-out")
 
 
 def run(

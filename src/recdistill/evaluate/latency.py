@@ -134,7 +134,7 @@ def compare_latency(
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Let BLAS, OpenMP and with them torch and numpy use one thread within the block."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         yield

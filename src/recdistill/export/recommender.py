@@ -166,9 +166,9 @@ class Recommender:
             keep[allowed] = 0.0
             scores = scores + keep
         best = scores.topk(k, dim=1)
-        owner, rank = np.nonzero(best.values.isfinite().cpu().numpy())
-        items = best.indices.cpu().numpy()[owner, rank]
-        return _answer(self.catalogue, owner + start, rank, items, best.values.cpu().numpy()[owner, rank])
+        values, items = best.values.cpu().numpy(), best.indices.cpu().numpy()
+        row, rank = np.nonzero(np.isfinite(values))
+        return _answer(self.catalogue, row + start, rank, items[row, rank], values[row, rank])
 
     def save(self, folder: Path | str, *, overwrite: bool = True) -> None:
         """Write ``model.safetensors``, ``config.json``, ``items.parquet`` and ``manifest.json``, or nothing."""

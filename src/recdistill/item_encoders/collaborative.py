@@ -176,7 +176,7 @@ def _check_vectors(vectors: Tensor, item_count: int) -> None:
             f"the item embeddings have the shape {tuple(vectors.shape)}. Allowed: ({item_count}, D): "
             "a vector an item. Make them anew with: recdistill teach embedding --dataset DIR --out DIR"
         )
-    finite = torch.isfinite(vectors).all(1)
+    finite = torch.linalg.vector_norm(vectors, torch.inf, dim=1).isfinite()  # no copy of the table
     if not bool(finite.all()):
         raise KnowledgeError(
             f"the vector of item {int((~finite).nonzero()[0])} is not finite. Allowed: finite numbers, "

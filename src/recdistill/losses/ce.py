@@ -14,7 +14,7 @@ with Y the one-hot targets, which are scattered, never formed.
 symbol    name        shape   default and its source
 ========  ==========  ======  ============================================================================
 S, I                          rows and items
-P         shares      (c, I)  c rows a chunk: 8 MiB on a CPU, which stays in its cache; 256 MiB elsewhere
+P         shares      (c, I)  c rows a chunk: 4 MiB on a CPU, which stays in its cache; 256 MiB elsewhere
 ========  ==========  ======  ============================================================================
 
 Where the authors' code differs from this file
@@ -34,7 +34,7 @@ from recdistill.losses.base import Loss
 from recdistill.types import Batch, StudentOutput
 
 Precision = Literal["float32", "bfloat16"]
-_CHUNK_MIB = {"cpu": 8.0}
+_CHUNK_MIB = {"cpu": 4.0}
 _CHUNK_MIB_ELSEWHERE = 256.0
 
 
@@ -172,7 +172,7 @@ class CE(Loss):
         if dtype not in (None, "float32", "bfloat16"):
             raise unknown_name("dtype", str(dtype), ("float32", "bfloat16"))
         if chunk_mib is not None and chunk_mib <= 0:
-            raise ConfigError(f"chunk_mib={chunk_mib}. Allowed: above 0. Set loss.options.chunk_mib=8.")
+            raise ConfigError(f"chunk_mib={chunk_mib}. Allowed: above 0. Set loss.options.chunk_mib=4.")
         self.dtype = dtype
         self.chunk_mib = chunk_mib
 

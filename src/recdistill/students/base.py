@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from recdistill.item_encoders.base import ItemEncoder
 from recdistill.students.layers import take_last
 from recdistill.types import PAD, Batch, StudentOutput
 
@@ -53,13 +54,13 @@ class SequenceModel(nn.Module):
     """
 
     def __init__(
-        self, student: Student, item_encoder: nn.Module, output_encoder: nn.Module, *, bias: bool
+        self, student: Student, item_encoder: ItemEncoder, output_encoder: ItemEncoder, *, bias: bool
     ) -> None:
         super().__init__()
         self.student = student
         self.item_encoder = item_encoder
         self.output_encoder = output_encoder
-        item_count = int(output_encoder.item_count)  # type: ignore[arg-type]
+        item_count = int(output_encoder.item_count)
         self.item_bias = nn.Parameter(torch.zeros(item_count)) if bias else None
 
     @property

@@ -9,10 +9,12 @@ from recdistill.teachers.base import (
 )
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
 from recdistill.teachers.embedding import EmbeddingOptions, EmbeddingTeacher, TextQuery
-from recdistill.teachers.graph import GraphOptions, GraphScorer, GraphTeacher, tune
+from recdistill.teachers.graph import GraphOptions, GraphScorer
+from recdistill.teachers.graph_teacher import GraphTeacher
 from recdistill.teachers.precomputed import precomputed
 from recdistill.teachers.text import ItemText, encode_text, whiten
 from recdistill.teachers.transitions import TransitionGraph
+from recdistill.teachers.tuning import tune
 
 #: Teachers that answer a dataset; the third, `precomputed`, has already answered.
 TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {

@@ -1,8 +1,8 @@
 """The transition-graph and text teacher: no training, every row, the whole distribution.
 
-Han et al., "An Embarrassingly Simple Graph Heuristic Reveals Shortcut-Solvable Benchmarks for Sequential
-Recommendation", arXiv 2605.07125; the form and the weights below are those of ``docs`` (free baselines).
-For a history ``h_1 .. h_n`` (h_n last), with P the row-normalised graph of `TransitionGraph`::
+After Han et al., "An Embarrassingly Simple Graph Heuristic Reveals Shortcut-Solvable Benchmarks for Sequential
+Recommendation", arXiv 2605.07125. For a history ``h_1 .. h_n`` (h_n last), with P the row-normalised graph of
+`TransitionGraph` and the default weights of `GraphOptions`::
 
     s(j) = Σ_{k<5} 0.6^k (P[h_{n-k}, j] + 0.3 [k<2] (P²)[h_{n-k}, j])        # (1)
     t(j) = Σ_{k<5} 0.6^k cos(z_{h_{n-k}}, z_j)                               # (2)
@@ -15,7 +15,7 @@ additions of ours: items equal under (3) are ordered by popularity (a term of at
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,6 @@ from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
-from recdistill.knowledge.knowledge import Knowledge
-from recdistill.teachers import base
 from recdistill.teachers.transitions import OwnTransitions, TransitionGraph
 from recdistill.types import PAD, SPLITS
 
@@ -34,7 +32,6 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 _TIE_BREAK = 1e-6
-TEMPERATURES = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,6 @@ class GraphOptions:
                     f"{option.name} is {value}. Allowed: {low:g} to {high:g}. "
                     "See the options with: recdistill teach graph --help"
                 )
-
-
-#: What tuning tries, one option after the other, each starting from the best so far.
-GRID: dict[str, tuple[float, ...]] = {
-    "repeat_weight": (1.0, 0.0),
-    "text_weight": (0.0, 0.1, 0.25, 0.5, 1.0),
-    "two_hop": (0.0, 0.3, 0.6, 1.0),
-    "decay": (0.4, 0.6, 0.8),
-    "backward": (0.0, 0.35, 0.7, 1.0),
-}
 
 
 class GraphScorer:
@@ -188,143 +175,3 @@ def unit_rows(vectors: npt.NDArray[np.floating]) -> Floats:
     """Return the vectors scaled to length 1 as float32; a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)
-
-
-def tune(
-    dataset: SequenceDataset,
-    text: Floats | None = None,
-    start: GraphOptions | None = None,
-    *,
-    grid: dict[str, tuple[float, ...]] | None = None,
-    length: int = 50,
-    max_rows: int = 4096,
-) -> GraphOptions:
-    """Choose the weights on validation rows: one pass over the options, best NDCG@20 with seen items kept.
-
-    Each option is tried at the grid's values while the others stay at the best so far.
-
-    Parameters
-    ----------
-    dataset
-        Its validation rows decide; without any, `start` is returned.
-    text
-        ``(I, D)`` or None; without text `text_weight` is not tried.
-    start
-        Where the search begins, and what stays for options that are not in the grid.
-    grid
-        Values to try by option; `GRID` if None.
-    length
-        How much of a history the scorer gets.
-    max_rows
-        At most so many validation rows, evenly spread.
-    """
-    best = start or GraphOptions()
-    rows = base.some_rows(dataset.rows("valid"), max_rows)
-    if not len(rows):
-        return best
-    scorer = GraphScorer(dataset, text, best)
-    reached = _quality(scorer, rows, length)
-    for name, values in (GRID if grid is None else grid).items():
-        if name == "text_weight" and text is None:
-            continue
-        centre = getattr(best, name)
-        for value in values:
-            if value == centre:
-                continue
-            trial = GraphOptions(**{**asdict(best), name: value})
-            same_graph = name not in ("max_gap", "backward")
-            candidate = GraphScorer(dataset, text, trial, scorer.graph if same_graph else None)
-            if (quality := _quality(candidate, rows, length)) > reached:
-                best, reached, scorer = trial, quality, candidate
-    return best
-
-
-def _quality(scorer: GraphScorer, rows: Ints, length: int) -> float:
-    return base.ndcg(base.ranks_of_rows(scorer.score_rows, scorer.dataset, rows, length=length)[0])
-
-
-class GraphTeacher:
-    """The graph and text heuristic as a teacher.
-
-    Parameters
-    ----------
-    text
-        ``(I, D)`` item text vectors for the similarity of eq. 2, or None.
-    options
-        The weights; where `tune` is set, the start of the search.
-    tune
-        Whether the weights are chosen on validation rows first.
-    temperature
-        τ of the softmax that turns scores into distances; None: the likeliest on validation rows.
-    length
-        How much of a history counts as already seen for `repeat_weight`.
-    item_embeddings
-        ``(I, D)`` vectors to store for item encoders (the whitened text), or None.
-    encoder
-        Name of the text encoder, for the manifest.
-    """
-
-    name = "graph"
-
-    def __init__(
-        self,
-        text: Floats | None = None,
-        options: GraphOptions | None = None,
-        *,
-        tune: bool = False,
-        temperature: float | None = None,
-        length: int = 50,
-        item_embeddings: Floats | None = None,
-        encoder: str | None = None,
-    ) -> None:
-        self.text = text
-        self.options = options or GraphOptions()
-        self.tune = tune
-        self.temperature = temperature
-        self.length = length
-        self.item_embeddings = item_embeddings
-        self.encoder = encoder
-
-    def teach(
-        self,
-        dataset: SequenceDataset,
-        rows: Ints,
-        *,
-        top_k: int = 50,
-        progress: base.Progress | None = None,
-    ) -> Knowledge:
-        """Answer the rows; distances are negative log-probabilities.
-
-        Raises
-        ------
-        ConfigError
-            `top_k` or the temperature is out of range.
-        """
-        if self.tune:
-            self.options = tune(dataset, self.text, self.options, length=self.length)
-        scorer = GraphScorer(dataset, self.text, self.options)
-        if self.temperature is None:
-            valid = base.some_rows(dataset.rows("valid"), 2048)
-            self.temperature = base.best_temperature(
-                scorer.score_rows, dataset, valid, length=self.length, grid=TEMPERATURES
-            )
-        facts = {
-            "teacher": self.name,
-            "metric": "negative_log_probability",
-            "encoder": self.encoder,
-            "tuned": self.tune,
-            "options": asdict(self.options),
-            "own_transitions": "left out of training rows, exactly, in one and two hops",
-            "source": "arXiv 2605.07125",
-        }
-        return base.knowledge_from_scorer(
-            scorer.score_rows,
-            dataset,
-            rows,
-            length=self.length,
-            top_k=top_k,
-            temperature=self.temperature,
-            progress=progress,
-            item_embeddings=self.item_embeddings,
-            manifest=facts,
-        )

@@ -222,16 +222,19 @@ def _mean_pooled(texts: list[str], encoder: str, batch_size: int) -> Floats:
     tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModel.from_pretrained(encoder, trust_remote_code=False, dtype=torch.float32).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModel.from_pretrained(encoder, trust_remote_code=False, dtype=torch.float32).eval().to(device)
     order = np.argsort([len(text) for text in texts], kind="stable")  # little padding
     parts = []
     for start in range(0, len(texts), batch_size):
         batch = [texts[i] for i in order[start : start + batch_size]]
-        tokens = tokenizer(batch, padding=True, truncation=True, max_length=256, return_tensors="pt")
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=256, return_tensors="pt").to(
+            device
+        )
         with torch.inference_mode():
             hidden = model(**tokens).last_hidden_state  # (B, T, D)
         mask = tokens["attention_mask"].unsqueeze(-1)
-        parts.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
+        parts.append(((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy())
     vectors = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
     vectors[order] = np.concatenate(parts)
     return vectors

@@ -94,7 +94,7 @@ def distill(
     """
     options = options or TrainOptions()
     folder = Path(out)
-    accelerator = make_accelerator(options.precision)
+    accelerator = make_accelerator()
     if knowledge is not None:
         require_fingerprint(
             str(knowledge.manifest.get("dataset_fingerprint")), dataset.fingerprint, "the knowledge"

@@ -127,7 +127,8 @@ class Trainer:
         accelerator: Accelerator | None = None,
         reporter: Reporter | None = None,
     ) -> None:
-        self.accelerator = accelerator or make_accelerator(options.precision)
+        self.accelerator = accelerator or make_accelerator()
+        self._mixed = options.precision == "bf16"
         self.objective, self.loader, self.options, self.folder = objective, loader, options, folder
         self.validate, self.keep, self.reporter = validate, keep, reporter or Silent()
         self.optimizer = make_optimizer(
@@ -175,7 +176,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         state = self.progress
-        with self.accelerator.autocast():
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self._mixed):
             total, terms = self.module(batch)
         values = torch.stack([total.detach(), *(term.detach() for term in terms)]).float().tolist()
         if not math.isfinite(values[0]):
@@ -257,9 +258,12 @@ class Trainer:
         )
 
 
-def make_accelerator(precision: str = "float32") -> Accelerator:
-    """Return an accelerator for this machine: CUDA, MPS or CPU, one process or many."""
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+def make_accelerator() -> Accelerator:
+    """Return an accelerator for this machine: CUDA, MPS or CPU, one process or many.
+
+    Precision is the loop's own matter: accelerate keeps one precision for a whole process.
+    """
+    return Accelerator(mixed_precision="no")
 
 
 def make_optimizer(objective: Objective, options: TrainOptions, *, fused: bool) -> torch.optim.Optimizer:
