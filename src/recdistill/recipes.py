@@ -14,6 +14,8 @@ from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.item_encoders import ITEM_ENCODERS
 from recdistill.strategies import STRATEGIES
 
+__all__ = ["ABLATIONS", "RECIPES", "Recipe", "missing_fields", "recipe"]
+
 Options = Mapping[str, Any]
 Term = tuple[float, str, Options]
 

@@ -32,7 +32,10 @@ def open_dataset(folders: Sequence[Path], dataset: Path | None) -> tuple[Sequenc
         ]
         found = next((path for path in configs if path.is_file()), None)
         if found is None:
-            raise ConfigError(f"none of {', '.join(map(str, folders))} is a run folder. Pass --dataset d/.")
+            raise ConfigError(
+                f"none of {', '.join(map(str, folders))} is a run folder, which would name its dataset. "
+                "Pass --dataset d/, or make a run: recdistill distill --out r/."
+            )
         dataset = Path(read_config(found).dataset)
     return SequenceDataset.load(dataset), dataset
 
