@@ -7,12 +7,19 @@ export RECDISTILL_DATA ?= $(if $(wildcard $(SHARED_DATA)),$(SHARED_DATA),)
 
 .PHONY: demo test check docs bench clean
 
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed  ## a simulated shop, a teacher, a student with and without it: a table and a picture
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -e $(VENV)/.installed || $(PIP) -e '.[report]'
+	touch $@
+
+demo: $(VENV)/.demo  ## a simulated shop, a teacher, a student with and without it: a table and a picture
 	$(BIN)/recdistill demo --out demo
 
 test: $(VENV)/.installed  ## the tests

@@ -10,6 +10,7 @@ def doctor() -> None:
     import os
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from recdistill.train.distill import environment
@@ -27,7 +28,7 @@ def doctor() -> None:
     extras = Table("extra", "package", "state", title="optional parts")
     for extra, package in (("report", "matplotlib"), ("embed", "sentence_transformers")):
         state = "installed" if find_spec(package) else f"missing: pip install 'recdistill[{extra}]'"
-        extras.add_row(extra, package, state)
+        extras.add_row(extra, package, escape(state))
     console = Console()
     console.print(table)
     console.print(extras)
