@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -88,7 +90,7 @@ class Collaborative(ItemEncoder):
         self,
         item_count: int,
         size: int,
-        item_embeddings: Tensor,
+        item_embeddings: Tensor | npt.NDArray[np.floating[Any]],
         *,
         weight: float = 0.2,
         offset: bool = True,
@@ -101,6 +103,7 @@ class Collaborative(ItemEncoder):
     ) -> None:
         super().__init__()
         _check_options(weight=weight, projector=projector, dtype=dtype, hidden=hidden, rank=rank)
+        item_embeddings = torch.as_tensor(item_embeddings)
         _check_vectors(item_embeddings, item_count)
         self.item_count, self.size, self.weight = item_count, size, weight
         text = has_text(item_embeddings)
