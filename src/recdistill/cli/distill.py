@@ -47,8 +47,8 @@ def distill(
     words = list(arguments or [])
     file = Path(words.pop(0)) if words and words[0].endswith((".yaml", ".yml")) else None
     flags: dict[str, Any] = {
-        "dataset": str(dataset) if dataset else None,
-        "knowledge": str(knowledge) if knowledge else None,
+        "dataset": str(dataset.resolve()) if dataset else None,
+        "knowledge": str(knowledge.resolve()) if knowledge else None,
     }
     flags["student"] = {"name": student, "variant": variant}
     flags["loss"] = {"name": loss}

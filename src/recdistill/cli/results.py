@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,5 +62,5 @@ def print_report(report: Report) -> None:
     """Print a report's tables."""
     from rich.console import Console
 
-    console = Console()
-    console.print(report.to_rich())
+    wide = None if sys.stdout.isatty() else 140  # a file or a pipe has no width of its own
+    Console(width=wide).print(report.to_rich())
