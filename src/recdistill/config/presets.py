@@ -25,7 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "learning_rate": 1e-3,
             "supervision": "last",
             "negatives": 1,
-            "patience": 10,
+            # one negative learns popularity first and stays there for some epochs: patience must outlast it
+            "patience": 30,
         },
     },
     "modern": {
