@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-
 #: A small student that learns fast: minutes, not the best figures.
 _TRAINING = ("student.embedding_size=32", "train.learning_rate=0.003", "train.patience=4")
 
