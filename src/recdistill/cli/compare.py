@@ -7,19 +7,14 @@ from typing import Annotated
 
 import typer
 
+from recdistill.cli.results import DatasetOption, FilterOption, SplitOption
+
 
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders and knowledge folders (teachers).")],
-    dataset: Annotated[
-        Path | None, typer.Option(help="Dataset folder; else the first run's own.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    filter_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False
-        ),
-    ] = None,
+    dataset: DatasetOption = None,
+    split: SplitOption = "test",
+    filter_seen: FilterOption = None,
     reference: Annotated[
         str | None,
         typer.Option(

@@ -7,19 +7,14 @@ from typing import Annotated
 
 import typer
 
+from recdistill.cli.results import DatasetOption, FilterOption, SplitOption
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, of one seed or several.")],
-    dataset: Annotated[
-        Path | None, typer.Option(help="Dataset folder; else the run's own.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    filter_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False
-        ),
-    ] = None,
+    dataset: DatasetOption = None,
+    split: SplitOption = "test",
+    filter_seen: FilterOption = None,
 ) -> None:
     """Rank the target of every row among all items: HR, NDCG and MRR at 1, 5, 10, 20, 50."""
     from recdistill.cli.results import open_dataset, print_report, protocol

@@ -22,11 +22,9 @@ def recommend(
     from rich.console import Console
     from rich.table import Table
 
-    from recdistill.experiments.results import seed_folders
     from recdistill.export import Recommender
 
-    runs = seed_folders(folder) if any(folder.glob("seed-*")) else [folder]
-    answer = Recommender.load(runs[0]).recommend([[*history, *(more or [])]], k, exclude_seen=not seen)
+    answer = Recommender.load(folder).recommend([[*history, *(more or [])]], k, exclude_seen=not seen)
     if as_json:
         print(answer.drop("history").write_ndjson(), end="")
         return

@@ -5,12 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from recdistill.data import SequenceDataset
     from recdistill.evaluate import Report
     from recdistill.types import Split
+
+DatasetOption = Annotated[
+    Path | None, typer.Option(help="Dataset folder; else the first run's own.", show_default=False)
+]
+SplitOption = Annotated[str, typer.Option(help="test or valid.")]
+FilterOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False
+    ),
+]
 
 
 def open_dataset(folders: Sequence[Path], dataset: Path | None) -> tuple[SequenceDataset, Path]:

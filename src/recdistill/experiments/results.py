@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from recdistill.config import describe, read_config
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation
 from recdistill.export import Recommender
-from recdistill.knowledge import load_knowledge
+from recdistill.knowledge import load_knowledge, teacher_evaluation
 from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
 from recdistill.types import Split
 
@@ -81,29 +79,18 @@ def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, 
     Raises
     ------
     KnowledgeError
-        The knowledge has no target ranks for every row of the split.
+        The teacher was not asked about every row of the split.
     """
     knowledge = load_knowledge(folder, dataset)
-    ranks = knowledge.target_rank_unseen if filter_seen else knowledge.target_rank
-    row_ids = dataset.row_ids[dataset.rows(split)]
-    place = np.searchsorted(knowledge.row_ids, row_ids)
-    found = knowledge.row_ids[np.minimum(place, len(knowledge.row_ids) - 1)] == row_ids
-    if ranks is None or not found.all():
+    evaluation = teacher_evaluation(knowledge, dataset, split, filter_seen)
+    rows = len(dataset.rows(split))
+    if evaluation is None or len(evaluation) < rows:
+        known = 0 if evaluation is None else len(evaluation)
         raise KnowledgeError(
-            f"{folder} has no target ranks for {int((~found).sum()) or len(row_ids)} of {len(row_ids)} {split} rows, "
-            "so the teacher cannot be compared. Make it with: recdistill teach ... --splits train,valid,test."
+            f"{folder} ranks the target of {known} of {rows} {split} rows, so the teacher cannot be compared. "
+            "Make it with: recdistill teach ... --splits train,valid,test, or compare without it."
         )
-    name = str(knowledge.manifest.get("teacher", folder.name))
-    chosen = np.asarray(ranks)[place].astype(np.int64)
-    return Result(
-        f"{name} (teacher)",
-        "teacher",
-        [
-            Evaluation(
-                name, split, row_ids, chosen, dataset.item_count, filter_seen, dataset=dataset.fingerprint
-            )
-        ],
-    )
+    return Result(f"{evaluation.name} (teacher)", "teacher", [evaluation])
 
 
 def evaluate_path(path: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> Result:

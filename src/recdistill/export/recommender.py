@@ -183,7 +183,7 @@ class Recommender:
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:
-        """Read a recommender folder, or the best student of a run folder.
+        """Read a recommender folder, or the best student of a run folder (of several seeds: the first seed's).
 
         Raises
         ------
@@ -191,6 +191,7 @@ class Recommender:
             The folder is neither, or its files are damaged.
         """
         folder = Path(folder)
+        folder = min(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
         if (folder / "best").is_dir():
             folder = folder / "best"
         manifest = read_manifest(folder, "recommender")

@@ -126,7 +126,9 @@ def teacher_evaluation(
     if not len(rows):
         return None
     ids = dataset.row_ids[rows]
-    return Evaluation(_name(knowledge), split, ids, known, dataset.item_count, filter_seen)
+    return Evaluation(
+        _name(knowledge), split, ids, known, dataset.item_count, filter_seen, dataset=dataset.fingerprint
+    )
 
 
 def _name(knowledge: Knowledge) -> str:
