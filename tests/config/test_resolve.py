@@ -83,4 +83,7 @@ def test_a_written_config_reads_back(tmp_path: Path) -> None:
     made = config(strategy="dllm2rec-corrected")
     write_config(made, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == made
-    assert describe(made) == "sasrec (modern, ce) + importance + collaborative"
+    assert describe(made) == "sasrec (modern, ce) + dllm2rec-corrected"
+    assert describe(config("label=ours")) == "ours"
+    assert describe(config(strategy="none")) == "sasrec (modern, ce)"
+    assert describe(made.model_copy(update={"recipe": None})).endswith("importance + collaborative")

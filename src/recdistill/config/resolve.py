@@ -42,7 +42,9 @@ def resolve(
     variant = said.get("student", {}).get("variant", "modern")
     if variant not in PRESETS:
         raise unknown_name("variant", str(variant), PRESETS)
-    base = merge(PRESETS[variant], strategy_section(strategy)) if strategy else PRESETS[variant]
+    base = PRESETS[variant]
+    if strategy:
+        base = merge(base, {"recipe": strategy, **strategy_section(strategy)})
     return validate(apply_overrides(merge(base, said), words))
 
 
@@ -85,11 +87,13 @@ def read_config(path: Path) -> RunConfig:
 
 
 def describe(config: RunConfig) -> str:
-    """Return a run's name in tables: its label, or e.g. ``SASRec (paper, bce) + dllm2rec``."""
+    """Return a run's name in tables: its label, or e.g. ``sasrec (paper, bce) + dllm2rec``."""
     if config.label:
         return config.label
+    student = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
+    if config.recipe:
+        return student if config.recipe == "none" else f"{student} + {config.recipe}"
     parts = [s.name for s in config.strategies]
     if config.item_encoder.name != "ids":
         parts.append(config.item_encoder.name)
-    student = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
     return " + ".join([student, *parts])

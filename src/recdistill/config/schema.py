@@ -83,4 +83,5 @@ class RunConfig(Strict):
         description="leave items of the history out of the ranking; None: as is usual for the dataset's split",
     )
     seed: int = Field(0, ge=0)
+    recipe: str | None = Field(None, description="what --strategy was given, for the run's name in tables")
     label: str | None = Field(None, description="name of the run in tables")
