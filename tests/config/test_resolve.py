@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from recdistill.config import RunConfig, describe, read_config, resolve, write_config
+from recdistill.config import RunConfig, build_model, describe, read_config, resolve, write_config
 from recdistill.errors import ConfigError
+from recdistill.knowledge import Knowledge
 
 FLAGS = {"dataset": "d"}
 
@@ -87,3 +89,16 @@ def test_a_written_config_reads_back(tmp_path: Path) -> None:
     assert describe(config("label=ours")) == "ours"
     assert describe(config(strategy="none")) == "sasrec (modern, ce)"
     assert describe(made.model_copy(update={"recipe": None})).endswith("importance + collaborative")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_example_configs_can_be_built(file: Path) -> None:
+    made = resolve(FLAGS, strategy=None, file=file, words=[])
+    knowledge = Knowledge(
+        row_ids=np.arange(2),
+        item_count=30,
+        item_embeddings=np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32),
+    )
+    assert build_model(made, 30, knowledge).tied is made.student.tied
