@@ -4,7 +4,6 @@ The public names are loaded on first use, so ``import recdistill`` costs millise
 """
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import Any
 
 _PUBLIC = {
@@ -18,7 +17,7 @@ _PUBLIC = {
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
-__version__ = _version("recdistill")
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
