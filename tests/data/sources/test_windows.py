@@ -90,20 +90,57 @@ def test_windows_of_a_user_are_joined_and_events_occur_once(tmp_path: Path, seed
     assert not any(k >= train_sequences for k in learned)
 
 
-def test_a_gap_starts_a_new_sequence_without_prefix_rows(tmp_path: Path) -> None:
+def sequences_of(data: SequenceDataset) -> list[list[int]]:
+    return [data.events[a:b].tolist() for a, b in zip(data.offsets, data.offsets[1:], strict=False)]
+
+
+def test_windows_that_share_too_little_start_a_new_sequence_without_prefix_rows(tmp_path: Path) -> None:
     windows: list[Window] = [
         ([1, 2, 3, 4], 5, "u"),
         ([2, 3, 4, 5], 6, "u"),
-        ([4, 5, 6, 9], 7, "u"),
+        ([5, 6, 9, 8], 7, "u"),  # two shared items could be chance
         ([1, 2], 3, "v"),
         ([1, 2, 3], 4, "v"),
     ]
     data = dataset(tmp_path, windows)
-    sequences = [data.events[a:b].tolist() for a, b in zip(data.offsets, data.offsets[1:], strict=False)]
-    assert sequences[:3] == [[1, 2, 3, 4, 5, 6], [4, 5, 6, 9, 7], [1, 2, 3, 4]]
+    assert sequences_of(data)[:3] == [[1, 2, 3, 4, 5, 6], [5, 6, 9, 8, 7], [1, 2, 3, 4]]
     prefixes = np.flatnonzero(data.row_splits == SPLIT_NAMES.index("prefix"))
     assert data.row_sequences[prefixes].tolist() == [0, 0, 0, 2]
     assert data.targets(prefixes).tolist() == [2, 3, 4, 2]
+
+
+def test_windows_are_joined_across_missing_ones_and_shortened_histories(tmp_path: Path) -> None:
+    windows: list[Window] = [
+        ([1, 2, 3, 4], 5, "u"),
+        ([3, 4, 5, 6], 7, "u"),  # the window with the target 6 is missing
+        ([5, 6, 7], 8, "u"),  # an older item was dropped from this history
+        ([1, 2], 3, "v"),
+        ([1, 2, 3, 9], 4, "v"),  # all that is known of v overlaps
+    ]
+    data = dataset(tmp_path, windows)
+    assert sequences_of(data)[:2] == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 9, 4]]
+    rows = data.rows("train")
+    assert data.targets(rows).tolist() == [5, 7, 8, 3, 4]
+    assert data.histories(rows, WIDTH).tolist()[2] == [4, 5, 6, 7]
+    assert 6 not in data.targets(data.rows("train", prefixes=True))  # no window asked for it
+
+
+def test_a_repeated_item_is_read_as_the_smallest_step(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [([1, 1, 1, 1], 1, "u"), ([1, 1, 1, 1], 2, "u")])
+    assert sequences_of(data)[0] == [1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lost_windows_cost_no_event_twice(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    users = {f"u{k:02}": rng.permutation(ITEMS)[: rng.integers(6, 14)].tolist() for k in range(12)}
+    windows = [(s[max(0, i - WIDTH) : i], s[i], u) for u, s in users.items() for i in range(4, len(s))]
+    kept = [w for k, w in enumerate(windows) if k % 3 != 1]  # never two lost ones in a row
+    data = dataset(tmp_path, kept)
+    for sequence, (user, events) in zip(sequences_of(data), users.items(), strict=False):
+        targets = [target for _, target, who in kept if who == user]
+        first, last = kept[[w[2] for w in kept].index(user)], events.index(targets[-1])
+        assert sequence == events[events.index(first[0][0]) : last + 1]
 
 
 def test_without_users_nothing_is_joined(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from recdistill.types import SPLITS
 
 Ints = npt.NDArray[np.int64]
 
+_LEAST_OVERLAP = 3  # items that two windows share for certain to be of one stretch, if one between is missing
+
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -67,9 +69,9 @@ def read_windows(
 ) -> SequenceDataset:
     """Read the three window files into a dataset.
 
-    Where the train file names the user of each window, his windows that follow one another (each the one
-    before, moved on by one item) are joined into one sequence, so that no event occurs twice, and the items
-    before his first target become prefix rows. All other windows are sequences of their own.
+    Where the train file names the user of each window, his windows that overlap are joined into one sequence
+    (also across windows that are missing between them), so that no event occurs twice, and the items before
+    his first target become prefix rows. All other windows are sequences of their own.
 
     Row ids: train, valid, test, each in the order of its file, then the prefix rows.
 
@@ -212,23 +214,23 @@ def _stitch(part: Windows) -> tuple[_Stitched, Ints]:
     if part.users is not None:
         order = np.argsort(part.users, kind="stable")
     history, lengths, targets = part.history[order], part.lengths[order], part.targets[order]
-    starts = np.ones(len(order), dtype=bool)
+    steps = np.zeros(len(order), dtype=np.int64)  # events since the window before; 0: a new sequence
     if part.users is not None and len(order):
         users = part.users[order]
-        starts[1:] = (users[1:] != users[:-1]) | ~_follows(history, lengths, targets)
-    chain = np.cumsum(starts) - 1
-    heads = np.flatnonzero(starts)
-    sizes = lengths[heads] + np.bincount(chain, minlength=len(heads))
-    offsets = np.cumsum(sizes) - sizes
-    row_events = offsets[chain] + lengths[heads][chain] + np.arange(len(order)) - heads[chain]
+        steps[1:] = np.where(users[1:] == users[:-1], _steps(history, lengths, targets), 0)
+    heads = np.flatnonzero(steps == 0)
+    chain = np.cumsum(steps == 0) - 1
+    size_so_far = np.cumsum(np.where(steps == 0, lengths + 1, steps))  # over all sequences laid end to end
+    row_events = size_so_far - 1
+    sizes = np.diff(size_so_far[[*(heads[1:] - 1), -1]], prepend=0) if len(order) else np.zeros(0, np.int64)
     events = np.empty(int(sizes.sum()), dtype=np.int64)
+    inside = np.arange(history.shape[1]) < lengths[:, None]  # (W, L)
+    places = row_events[:, None] - lengths[:, None] + np.arange(history.shape[1])
+    events[places[inside]] = history[inside]  # what overlaps is written again, with the same items
     events[row_events] = targets
-    inside = np.arange(history.shape[1]) < lengths[heads][:, None]  # (U, L)
-    places = offsets[:, None] + np.arange(history.shape[1])
-    events[places[inside]] = history[heads][inside]
-    first_of_user = np.zeros(len(heads), dtype=bool)
+    first_of_user = np.zeros(len(order), dtype=bool)
     if part.users is not None:
-        first_of_user[np.unique(part.users[order][heads], return_index=True)[1]] = True
+        first_of_user[np.unique(part.users[order], return_index=True)[1]] = True
     prefix = inside & first_of_user[:, None]
     prefix[:, :1] = False  # nothing comes before the first event
     back = np.empty_like(order)
@@ -236,19 +238,32 @@ def _stitch(part: Windows) -> tuple[_Stitched, Ints]:
     return _Stitched(events, sizes, row_events[back], chain[back]), places[prefix]
 
 
-def _follows(history: Ints, lengths: Ints, targets: Ints) -> npt.NDArray[np.bool_]:
-    """Return ``(W - 1,)``: whether window k + 1 is window k moved on by its target."""
-    width = history.shape[1]
+def _steps(history: Ints, lengths: Ints, targets: Ints) -> Ints:
+    """Return ``(W - 1,)``: by how many events window k + 1 lies after window k, 0 if they do not overlap.
+
+    One event where the history of k + 1 ends window k with its target. More where windows between the two are
+    missing: then at least `_LEAST_OVERLAP` items, or all that is known, have to agree. A history may begin
+    later than it could: an item that was dropped from the data leaves such a window behind.
+    """
+    count, width = history.shape
     places = np.arange(width)
-    full = (lengths[:-1] == width)[:, None]
-    # the history that should come next: the target appended, and the oldest item dropped if there is no room
-    longer = np.concatenate([history[:-1], targets[:-1, None]], axis=1)  # (W - 1, L + 1)
-    np.put_along_axis(longer, lengths[:-1, None], targets[:-1, None], axis=1)
-    expected = np.where(full, longer[:, 1:], longer[:, :-1])
-    size = np.minimum(lengths[:-1] + 1, width)
-    same = (history[1:] == expected) | (places >= size[:, None])
-    follows: npt.NDArray[np.bool_] = same.all(axis=1) & (lengths[1:] == size)
-    return follows
+    aligned = np.full(
+        (count, width + 1), -1, dtype=np.int64
+    )  # history and target, the target in the last column
+    aligned[:, -1] = targets
+    inside = places < lengths[:, None]
+    columns = width - lengths[:, None] + places
+    aligned[np.nonzero(inside)[0], columns[inside]] = history[inside]
+    known, later, size = aligned[:-1], aligned[1:, :-1], lengths[1:]
+    steps = np.zeros(count - 1, dtype=np.int64)
+    for step in range(width, 0, -1):  # the smallest step that fits is kept
+        overlap = size - (step - 1)
+        needed = 1 if step == 1 else np.minimum(_LEAST_OVERLAP, lengths[:-1] + 1)
+        same = (later[:, : width - step + 1] == known[:, step:]) | (
+            places[: width - step + 1] < width - size[:, None]
+        )
+        steps[same.all(axis=1) & (overlap >= needed)] = step
+    return steps
 
 
 def _joined(
