@@ -22,8 +22,11 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "startup": ([], []),
     "step": (["--repeats", "3"], ["--repeats", "10"]),
     "training": (["--steps", "4", "--repeats", "1"], ["--steps", "8", "--repeats", "3"]),
+    "strategies": (["--repeats", "2", "--rows", "4000"], ["--repeats", "8"]),
     "evaluation": (["--rows", "2000", "--repeats", "1"], ["--rows", "15000", "--repeats", "2"]),
     "inference": (["--repeats", "20"], ["--repeats", "60"]),
+    "generation": (["--repeats", "1"], ["--rows", "264", "--beam-rows", "88", "--repeats", "3"]),
+    "grounding": ([], ["--full"]),
     "memory": (
         ["--rows", "50000", "100000", "150000", "--items", "10000", "20000", "30000"],
         ["--rows", "100000", "200000", "300000", "--items", "20000", "40000", "60000"],

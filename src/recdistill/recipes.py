@@ -63,6 +63,13 @@ RECIPES: Final[dict[str, Recipe]] = {
     for entry in (
         Recipe("none", "No teacher: the baseline."),
         Recipe("rd", "Ranking Distillation (KDD 2018).", ((0.5, "rd", {}),)),
+        Recipe("cd", "Collaborative Distillation (ICDM 2019).", ((0.5, "cd", {}),)),
+        Recipe("rrd", "Relaxed Ranking Distillation (CIKM 2020).", ((0.01, "rrd", {}),)),
+        Recipe("dcd", "Dual Correction Distillation, its user side (CIKM 2021).", ((0.01, "dcd", {}),)),
+        Recipe("unkd", "Unbiased Knowledge Distillation (WSDM 2023).", ((0.5, "unkd", {}),)),
+        Recipe("hetcomp", "HetComp: easy-to-hard from checkpoints (WWW 2023).", ((0.01, "hetcomp", {}),)),
+        Recipe("rce", "RCE-KD: cross-entropy on nearly closed sets (ICLR 2026).", ((0.5, "rce", {}),)),
+        Recipe("soft_labels", "Divergence from the teacher's distribution.", ((0.5, "soft_labels", {}),)),
         Recipe("hint", "Regression on the teacher's item vectors (ICLR 2015).", ((0.5, "hint", {}),)),
         Recipe(
             "dllm2rec",
@@ -84,7 +91,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         ),
     )
 }
-"""The weights λ: the paper tunes λ_d in 0.1 .. 1.0, 0.5 is the middle; 0.7 and 0.3 are the code's README."""
+"""The weights λ: the paper tunes λ_d in 0.1 .. 1.0, 0.5 is the middle; 0.7 and 0.3 are the code's README.
+A loss that sums over a list of 40 to 100 items (rrd, dcd, hetcomp) has 0.01: about the size of the student's own."""
 
 ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
     "table7": {
@@ -98,6 +106,7 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "w/o all_e": {"collaborative": None},
         "w/o offset": {"collaborative": {"offset": False}},
         "Hint": {"collaborative": None, "hint": {}},
+        "HTD": {"collaborative": None, "htd": {}},
         "DLLM2Rec": {},
     },
 }

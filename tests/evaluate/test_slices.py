@@ -69,6 +69,17 @@ def test_head_holds_the_share_and_cold_has_no_training_target():
     assert popularity_slices(dataset, rows, head_share=0.85)["head"].tolist() == [False, True, True]
 
 
+def test_an_item_that_only_a_history_names_is_not_cold():
+    dataset = dataset_of([[5, 1, 1, 5], [0, 1, 1, 4]], 6)
+    assert dataset.popularity[[4, 5]].tolist() == [0, 0]
+    assert dataset.cold_items.tolist() == [False, False, True, True, True, False]
+    masks = popularity_slices(dataset, dataset.rows("test"))
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "tail": [True, False],
+        "cold": [False, True],
+    }
+
+
 def test_history_length_bins():
     dataset = dataset_of([[0, 1], [0] * 6 + [1], [0] * 4 + [1], [0] * 60], 3)
     rows = dataset.rows("test")

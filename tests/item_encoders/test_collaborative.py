@@ -175,6 +175,7 @@ def test_folding_copies():
 
 
 def test_table_of_encoders():
-    assert {"collaborative": Collaborative, "ids": Ids} == ITEM_ENCODERS
+    assert {ITEM_ENCODERS["collaborative"], ITEM_ENCODERS["ids"]} == {Collaborative, Ids}
+    assert sorted(ITEM_ENCODERS) == ["alphafuse", "collaborative", "ids", "text_only", "two_branch"]
     assert Collaborative.requires == {"item_embeddings"}
     assert not Ids.requires

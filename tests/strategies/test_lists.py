@@ -84,3 +84,17 @@ def test_autocast_serves_both():
         best = student_top_items(output, 6)
     values = output.logits.gather(1, best).min(1).values
     assert (values > output.logits.topk(8, 1).values[:, -1] - 0.1).all()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_ranks_that_are_high_enough_need_not_be_exact(bias):
+    torch.manual_seed(4)
+    table, offset = torch.randn(900, 4), torch.randn(900) if bias else None
+    output = StudentOutput(torch.randn(50, 4), table, offset, lambda x: x)
+    items = torch.randint(900, (50, 3))
+    items[:25, 0] = student_top_items(output, 1)[:25, 0]  # half of the rows must be counted to the end
+    exact, found = student_ranks(output, items), student_ranks(output, items, enough=20)
+    assert torch.equal(found.clamp_max(20), exact.clamp_max(20))
+    assert (found <= exact).all()
+    assert (found < exact).any()
+    assert torch.equal(found[:25], exact[:25])

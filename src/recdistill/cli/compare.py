@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.results import DatasetOption, FilterOption, SplitOption
+from recdistill.cli.results import DatasetOption, FilterOption, SliceOption, SplitOption
 
 
 def compare(
@@ -25,6 +25,7 @@ def compare(
         bool, typer.Option(help="Popularity, transitions and graph + text in the table.")
     ] = True,
     slices: Annotated[bool, typer.Option(help="Head and tail, history length, hop distance.")] = True,
+    slice_name: SliceOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Write Markdown, JSON and a picture here.", show_default=False)
     ] = None,
@@ -45,7 +46,9 @@ def compare(
     if baselines:
         results += baseline_results(data, data_folder, chosen, filter_seen=filtered)
     results += oracle_results(data, data_folder, chosen, filter_seen=filtered)
-    report = compare_results(results, data, reference=choose_reference(results, reference), slices=slices)
+    report = compare_results(
+        results, data, reference=choose_reference(results, reference), slices=slices, slice_name=slice_name
+    )
     print_report(report)
     if out is not None:
         report.save(out)

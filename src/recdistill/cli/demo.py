@@ -18,10 +18,11 @@ def demo(
     items: Annotated[int, typer.Option(min=50, help="Its items.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 15,
 ) -> None:
-    """Simulate a shop, teach a teacher, distil students with and without it, and compare them all.
+    """Simulate a shop, teach two teachers, distil students with and without them, and compare them all.
 
-    The data are simulated: what the table shows is that the pipeline works, not how well it works in a real shop.
-    A demo that was stopped goes on when the command is given again.
+    One teacher reads titles and transitions; the other is a small language model, trained on the shop's own titles and
+    histories. The data are simulated: what the table shows is that the pipeline works, not how well it works in a real
+    shop. A demo that was stopped goes on when the command is given again.
     """
     from rich.console import Console
 
@@ -30,22 +31,34 @@ def demo(
     from recdistill.runs import MANIFEST
 
     say = Console(highlight=False).print
-    data, knowledge = out / "data", out / "knowledge"
+    data, model, teachers = (
+        out / "data",
+        out / "language-model",
+        (out / "knowledge", out / "knowledge-language-model"),
+    )
     if not (data / MANIFEST).is_file():
         say(f"[bold]1. A simulated shop[/bold]: {users} users, {items} items")
         _simulate(data, users, items)
-    if not (knowledge / MANIFEST).is_file():
+    if not (teachers[0] / MANIFEST).is_file():
         say("[bold]2. A teacher[/bold] that reads titles and transitions")
-        _teach(data, knowledge)
-    say("[bold]3. Students[/bold], without the teacher and taught by it")
+        _teach(data, teachers[0])
+    if not (teachers[1] / MANIFEST).is_file():
+        say("   and one that is a language model: first the model, then its teaching")
+        _teach_language_model(data, model, teachers[1])
+    say("[bold]3. Students[/bold], without a teacher and taught by each")
     runs = []
-    for strategy in ("none", "rd", "dllm2rec-corrected"):
-        runs.append(out / f"sasrec-{strategy}")
+    for name, strategy, knowledge in (
+        ("none", "none", None),
+        ("rd", "rd", teachers[0]),
+        ("dllm2rec-corrected", "dllm2rec-corrected", teachers[0]),
+        ("dllm2rec-language-model", "dllm2rec-corrected", teachers[1]),
+    ):
+        runs.append(out / f"sasrec-{name}")
         verb_distill.distill(
-            arguments=[*_TRAINING, f"train.epochs={epochs}", f"label=SASRec + {strategy}"],
+            arguments=[*_TRAINING, f"train.epochs={epochs}", f"label=SASRec + {name}"],
             out=runs[-1],
             dataset=data,
-            knowledge=None if strategy == "none" else knowledge,
+            knowledge=knowledge,
             student="sasrec",
             variant="modern",
             loss=None,
@@ -57,7 +70,7 @@ def demo(
         )
     say("[bold]4. The comparison[/bold], on test rows that nothing was chosen on")
     verb_compare.compare(
-        folders=[*runs, knowledge],
+        folders=[*runs, *teachers],
         dataset=data,
         split="test",
         filter_seen=None,
@@ -80,3 +93,14 @@ def _teach(data: Path, knowledge: Path) -> None:
     from recdistill.cli.teach import graph
 
     graph(dataset=data, out=knowledge)
+
+
+def _teach_language_model(data: Path, model: Path, knowledge: Path) -> None:
+    """Train a small language model on the shop's histories, and let it answer with a head over items."""
+    from recdistill.cli.lm import train
+    from recdistill.cli.teach_item_head import item_head
+    from recdistill.runs import MANIFEST
+
+    if not (model / MANIFEST).is_file():
+        train(dataset=data, out=model, hidden_size=64, layers=2, vocabulary=1500, context=256, epochs=1.0)
+    item_head(dataset=data, model=str(model), out=knowledge, folds=2, epochs=6)

@@ -20,7 +20,9 @@ def distill(
     knowledge: Annotated[
         Path | None, typer.Option(help="Knowledge folder of a teacher.", show_default=False)
     ] = None,
-    student: Annotated[str | None, typer.Option(help="gru4rec, sasrec or caser.", show_default=False)] = None,
+    student: Annotated[
+        str | None, typer.Option(help="gru4rec, sasrec, caser or twin.", show_default=False)
+    ] = None,
     variant: Annotated[
         str | None, typer.Option(help="modern (default) or paper.", show_default=False)
     ] = None,
@@ -28,6 +30,13 @@ def distill(
     strategy: Annotated[
         str | None,
         typer.Option(help="A recipe (none, dllm2rec, ...) or strategies: rd+hint.", show_default=False),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows that learn from the teacher: all, band, confidence, random, budget, or a file of row ids.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run, or of the first of several.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds; each gets a folder seed-N/.")] = 1,
@@ -52,6 +61,7 @@ def distill(
     }
     flags["student"] = {"name": student, "variant": variant}
     flags["loss"] = {"name": loss}
+    flags["select"] = _selection(select)
     config = resolve(_given(flags), strategy=strategy, file=file, words=words)
     if dry_run:
         print(yaml.safe_dump(config.model_dump(), sort_keys=False), end="")
@@ -72,6 +82,13 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
     """Drop what the user did not say."""
     nested = {k: _given(v) if isinstance(v, dict) else v for k, v in flags.items()}
     return {k: v for k, v in nested.items() if v is not None and v != {}}
+
+
+def _selection(select: str | None) -> dict[str, Any]:
+    """Return the section of the config that ``--select`` stands for: a way to choose, or a file of row ids."""
+    if select is not None and Path(select).suffix in (".parquet", ".json"):
+        return {"how": "file", "file": str(Path(select).resolve())}
+    return {"how": select}
 
 
 def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:

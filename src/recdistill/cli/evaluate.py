@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.results import DatasetOption, FilterOption, SplitOption
+from recdistill.cli.results import DatasetOption, FilterOption, SliceOption, SplitOption
 
 
 def evaluate(
@@ -15,6 +15,7 @@ def evaluate(
     dataset: DatasetOption = None,
     split: SplitOption = "test",
     filter_seen: FilterOption = None,
+    slice_name: SliceOption = None,
 ) -> None:
     """Rank the target of every row among all items: HR, NDCG and MRR at 1, 5, 10, 20, 50."""
     from recdistill.cli.results import open_dataset, print_report, protocol
@@ -24,5 +25,5 @@ def evaluate(
     data, _ = open_dataset([run], dataset)
     chosen, filtered = protocol(data, split, filter_seen)
     result = evaluate_run(run, data, chosen, filter_seen=filtered)
-    print_report(compare_results([result], data, reference=result.name))
+    print_report(compare_results([result], data, reference=result.name, slice_name=slice_name))
     print(f"next: recdistill compare {run} OTHER_RUN")

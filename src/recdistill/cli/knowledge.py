@@ -122,6 +122,7 @@ def audit(
         if baselines
         else None
     )
+    popular, student = _judge_valid(run, data, dataset, filtered, k, baselines)
     found = audit_knowledge(
         knowledge,
         data,
@@ -131,6 +132,8 @@ def audit(
         other_top=top,
         baselines=free,
         k=k,
+        valid_popularity=popular,
+        valid_student=student,
     )
     text = render_audit(found)
     Console().print(Markdown(text))
@@ -139,6 +142,20 @@ def audit(
             path.write_text(text, encoding="utf-8")
         write_json(out / "audit.json", found.to_json())
         print(f"written: {out}")
+
+
+def _judge_valid(
+    run: Path | None, data: SequenceDataset, dataset: Path, filter_seen: bool, k: int, baselines: bool
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return what the quality gates compare with on validation rows: popularity and the run, each if wanted."""
+    from recdistill.teachers import evaluate_baselines
+
+    if not len(data.rows("valid")):
+        return None, None
+    cache = dataset / "baselines"
+    free = evaluate_baselines(data, "valid", filter_seen=filter_seen, cache=cache) if baselines else {}
+    student = None if run is None else _judge_run(run, data, "valid", filter_seen, k)[0]
+    return free.get("popularity"), student
 
 
 def _judge_run(

@@ -14,9 +14,18 @@ from recdistill.cli import (
     doctor,
     evaluate,
     knowledge,
+    lm,
     recommend,
+    reproduce,
+    select,
     simulate,
+    strategies,
     teach,
+    teach_bi_encoder,
+    teach_bigrec,
+    teach_cost,
+    teach_item_head,
+    teach_student,
 )
 from recdistill.errors import RecdistillError
 
@@ -29,12 +38,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data.app.command("simulated")(simulate.simulated)
+knowledge.app.command("select")(select.select)
+teach.app.command("bigrec")(teach_bigrec.bigrec)
+teach.app.command("item-head")(teach_item_head.item_head)
+teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
+teach.app.command("student")(teach_student.student)
+teach.app.command("cost")(teach_cost.cost)
 app.add_typer(data.app, name="data")
+app.add_typer(lm.app, name="lm")
 app.add_typer(teach.app, name="teach")
 app.add_typer(knowledge.app, name="knowledge")
 app.command("distill")(distill.distill)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("strategies")(strategies.strategies)
+app.command("reproduce")(reproduce.reproduce)
 app.command("recommend")(recommend.recommend)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

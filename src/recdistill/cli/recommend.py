@@ -16,15 +16,31 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come back.")] = False,
+    cold: Annotated[
+        bool, typer.Option("--only-cold", help="Only items that nobody had bought before training.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Recommend the next items: recdistill recommend r/ --history "Toy Story (1995)" "Jumanji (1995)" -k 10."""
     from rich.console import Console
     from rich.table import Table
 
+    from recdistill.errors import ConfigError
     from recdistill.export import Recommender
 
-    answer = Recommender.load(folder).recommend([[*history, *(more or [])]], k, exclude_seen=not seen)
+    recommender = Recommender.load(folder)
+    candidates = None
+    if cold:
+        if not len(recommender.cold):
+            raise ConfigError(
+                f"training of {folder} saw every item: there is no cold one. Allowed: --only-cold where the "
+                "catalogue holds items that were bought later. Leave it out, or see recdistill data stats DATASET."
+            )
+        candidates = [recommender.catalogue.raw_ids[item] for item in recommender.cold]
+        k = min(k, len(candidates))
+    answer = recommender.recommend(
+        [[*history, *(more or [])]], k, exclude_seen=not seen, candidates=candidates
+    )
     if as_json:
         print(answer.drop("history").write_ndjson(), end="")
         return

@@ -24,6 +24,14 @@ FilterOption = Annotated[
         "--filter-seen/--keep-seen", help="Rank without the items of the history.", show_default=False
     ),
 ]
+SliceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--slice",
+        help="One slice alone: head, tail, cold (targets that training never saw), 1-5, '2 hops', ...",
+        show_default=False,
+    ),
+]
 
 
 def open_dataset(folders: Sequence[Path], dataset: Path | None) -> tuple[SequenceDataset, Path]:

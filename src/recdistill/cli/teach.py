@@ -44,6 +44,13 @@ Splits = Annotated[str, typer.Option(help="Splits to answer, with commas between
 Prefixes = Annotated[
     bool, typer.Option(help="Also the early positions that students supervised everywhere learn from.")
 ]
+SelectRowIds = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ask about these training rows alone: .parquet or .json of recdistill knowledge select.",
+        show_default=False,
+    ),
+]
 FilterSeen = Annotated[
     bool,
     typer.Option("--filter-seen/--keep-seen", help="How the final line ranks: without items seen before?"),
@@ -78,6 +85,7 @@ def graph(
     top_k: TopK = 50,
     splits: Splits = "train,valid,test",
     prefixes: Prefixes = True,
+    select_row_ids: SelectRowIds = None,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -87,7 +95,7 @@ def graph(
 
     refuse_existing(out, overwrite)
     data = SequenceDataset.load(dataset)
-    rows = rows_to_teach(data, _splits(splits), prefixes=prefixes)
+    rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
     options = GraphOptions(
         max_gap=max_gap,
         backward=backward,
@@ -98,22 +106,22 @@ def graph(
         text_weight=text_weight,
         repeat_weight=repeat_weight,
     )
-    text = None if encoder == "none" else _encode(data, encoder, cache or dataset / "text")
+    text = None if encoder == "none" else encode_titles(data, encoder, cache or dataset / "text")
     teacher = GraphTeacher(
         None if text is None else text.vectors,
         options,
         tune=tune,
         temperature=temperature,
-        item_embeddings=None if text is None else _item_vectors(text, rank, whitening),
+        item_embeddings=None if text is None else item_vectors(text, rank, whitening),
         encoder=None if text is None else text.encoder,
     )
-    with _Bars() as bars:
+    with Bars() as bars:
         # the bar's text tells what happens before the first chunk is done
         bar = bars.add("tuning, then answering rows" if tune else "answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=bar)
     if tune:
         print(f"weights: {teacher.options}, temperature {teacher.temperature}")
-    _finish(knowledge, data, dataset, out, filter_seen, overwrite)
+    finish(knowledge, data, dataset, out, filter_seen, overwrite)
 
 
 @app.command()
@@ -138,6 +146,7 @@ def embedding(
     top_k: TopK = 50,
     splits: Splits = "train,valid,test",
     prefixes: Prefixes = True,
+    select_row_ids: SelectRowIds = None,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -147,7 +156,7 @@ def embedding(
 
     refuse_existing(out, overwrite)
     data = SequenceDataset.load(dataset)
-    rows = rows_to_teach(data, _splits(splits), prefixes=prefixes)
+    rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
     options = EmbeddingOptions(
         last_items=last_items,
         folds=folds,
@@ -158,13 +167,13 @@ def embedding(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
     )
-    text = _encode(data, encoder, cache or dataset / "text")
-    teacher = EmbeddingTeacher(_item_vectors(text, rank, whitening), options, seed=seed, encoder=text.encoder)
+    text = encode_titles(data, encoder, cache or dataset / "text")
+    teacher = EmbeddingTeacher(item_vectors(text, rank, whitening), options, seed=seed, encoder=text.encoder)
     trained = len(data.rows("train", prefixes=True)) * (folds - 1) * epochs
-    with _Bars() as bars:
+    with Bars() as bars:
         training, answering = bars.add("training (at most)", trained), bars.add("answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=answering, on_epoch_rows=training)
-    _finish(knowledge, data, dataset, out, filter_seen, overwrite)
+    finish(knowledge, data, dataset, out, filter_seen, overwrite)
 
 
 @app.command()
@@ -202,7 +211,15 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise RunError(f"{out} already exists. Choose another --out, or pass --overwrite to replace it.")
 
 
-def _splits(names: str) -> list[Split]:
+def selected_rows(path: Path | None) -> npt.NDArray[np.int64] | None:
+    """Return the row ids of a file, or None for all."""
+    from recdistill.knowledge import read_row_ids
+
+    return None if path is None else read_row_ids(path)
+
+
+def split_names(names: str) -> list[Split]:
+    """Read the names of splits with commas between them, in the order train, valid, test."""
     from recdistill.errors import unknown_name
     from recdistill.types import SPLITS
 
@@ -213,7 +230,7 @@ def _splits(names: str) -> list[Split]:
     return [split for split in SPLITS if split in wanted]
 
 
-def _encode(data: SequenceDataset, encoder: str, cache: Path) -> ItemText:
+def encode_titles(data: SequenceDataset, encoder: str, cache: Path) -> ItemText:
     """Encode the titles and say how many there are."""
     from recdistill.teachers import encode_text
 
@@ -223,7 +240,8 @@ def _encode(data: SequenceDataset, encoder: str, cache: Path) -> ItemText:
     return text
 
 
-def _item_vectors(text: ItemText, rank: int, whitening: str) -> npt.NDArray[np.float32]:
+def item_vectors(text: ItemText, rank: int, whitening: str) -> npt.NDArray[np.float32]:
+    """Return the item vectors that are kept: whitened to `rank` directions (0: all), or raw."""
     from recdistill.errors import unknown_name
 
     if whitening == "raw":
@@ -234,7 +252,7 @@ def _item_vectors(text: ItemText, rank: int, whitening: str) -> npt.NDArray[np.f
     return text.whitened(width, kind="zca" if whitening == "zca" else "pca")
 
 
-class _Bars:
+class Bars:
     """Progress bars with the time left."""
 
     def __init__(self) -> None:
@@ -243,7 +261,7 @@ class _Bars:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, transient=True)
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         self.progress.start()
         return self
 
@@ -256,7 +274,7 @@ class _Bars:
         return lambda done: self.progress.advance(task, done)
 
 
-def _finish(
+def finish(
     knowledge: Knowledge,
     data: SequenceDataset,
     dataset: Path,
@@ -265,10 +283,19 @@ def _finish(
     overwrite: bool,
 ) -> None:
     """Save, then set the teacher beside the free baselines on valid and test rows."""
-    from recdistill.knowledge import save_knowledge, teacher_evaluation
-    from recdistill.teachers import evaluate_baselines
+    from recdistill.knowledge import save_knowledge
 
     save_knowledge(knowledge, out, overwrite=overwrite, dataset=data)
+    beside_baselines(knowledge, data, dataset, out, filter_seen)
+
+
+def beside_baselines(
+    knowledge: Knowledge, data: SequenceDataset, dataset: Path, out: Path, filter_seen: bool
+) -> None:
+    """Say what was written to `out`, and set it beside the free baselines on valid and test rows."""
+    from recdistill.knowledge import teacher_evaluation
+    from recdistill.teachers import evaluate_baselines
+
     print(f"{len(knowledge):,} rows, top {knowledge.manifest['top_k']} each, written to {out}")
     for split in ("valid", "test"):
         teacher = teacher_evaluation(knowledge, data, split, filter_seen)

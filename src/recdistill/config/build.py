@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from recdistill.config.schema import RunConfig
+from recdistill.config.schema import RunConfig, StrategyConfig
+from recdistill.config.selecting import select_knowledge
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.export import Recommender
 from recdistill.item_encoders import ITEM_ENCODERS, Ids, ItemEncoder
-from recdistill.knowledge import Knowledge, load_knowledge
+from recdistill.knowledge import Knowledge, load_knowledge, stack_rankings
 from recdistill.losses import LOSSES
-from recdistill.strategies import STRATEGIES
+from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
 
@@ -64,8 +67,25 @@ def student_spec(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None) -> SequenceModel:
-    """Make the student between its item tables, with parameters drawn from the config's seed."""
+def build_model(
+    config: RunConfig,
+    item_count: int,
+    knowledge: Knowledge | None,
+    cold: npt.NDArray[np.bool_] | None = None,
+) -> SequenceModel:
+    """Make the student between its item tables, with parameters drawn from the config's seed.
+
+    Parameters
+    ----------
+    config
+        What to make.
+    item_count
+        I.
+    knowledge
+        Holds the item embeddings that some item encoders take.
+    cold
+        ``(I,)`` items that training never sees; they get no free vector unless the config says so.
+    """
     torch.manual_seed(config.seed)
     spec = student_spec(config)
     student = construct("student", STUDENTS, spec["student"], spec["options"])
@@ -79,7 +99,7 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
     entry = (
         Ids(item_count, student.embedding_size)
         if plain_input
-        else _encoder(config, item_count, knowledge, student.embedding_size)
+        else _encoder(config, item_count, knowledge, student.embedding_size, cold)
     )
     if config.student.tied:
         if config.item_encoder.name == "ids" or inject == "both":
@@ -87,16 +107,20 @@ def build_model(config: RunConfig, item_count: int, knowledge: Knowledge | None)
         raise ConfigError(
             f"item_encoder.inject={inject!r} needs two tables. Set student.tied=false or item_encoder.inject=both."
         )
-    text_out = config.item_encoder.name != "ids" and inject != "input"
-    exit_ = (
-        _encoder(config, item_count, knowledge, size)
-        if text_out
-        else Ids(item_count, size, std=(3 * size) ** -0.5)
-    )
+    if config.item_encoder.name == "ids" or inject == "input":
+        return SequenceModel(student, entry, Ids(item_count, size, std=(3 * size) ** -0.5), bias=True)
+    shared = None if plain_input else entry.resized(size)  # the teacher's table is held once
+    exit_ = shared or _encoder(config, item_count, knowledge, size, cold)
     return SequenceModel(student, entry, exit_, bias=True)
 
 
-def _encoder(config: RunConfig, item_count: int, knowledge: Knowledge | None, size: int) -> ItemEncoder:
+def _encoder(
+    config: RunConfig,
+    item_count: int,
+    knowledge: Knowledge | None,
+    size: int,
+    cold: npt.NDArray[np.bool_] | None,
+) -> ItemEncoder:
     fixed: dict[str, Any] = {"item_count": item_count, "size": size}
     name = config.item_encoder.name
     takes = inspect.signature(ITEM_ENCODERS[name].__init__).parameters if name in ITEM_ENCODERS else {}
@@ -107,7 +131,24 @@ def _encoder(config: RunConfig, item_count: int, knowledge: Knowledge | None, si
                 "recdistill teach embedding."
             )
         fixed["item_embeddings"] = torch.tensor(knowledge.item_embeddings, dtype=torch.float32)
+    if "cold" in takes:
+        fixed["cold"] = None if config.item_encoder.free_cold else cold
     return construct("item encoder", ITEM_ENCODERS, name, config.item_encoder.options, **fixed)
+
+
+def _strategy(config: StrategyConfig, dataset: SequenceDataset) -> Strategy:
+    """Make a strategy; the option ``checkpoints`` of hetcomp names earlier answers of its teacher."""
+    options = dict(config.options)
+    folders = options.pop("checkpoints", []) if config.name == "hetcomp" else []
+    strategy = construct("strategy", STRATEGIES, config.name, options)
+    if isinstance(strategy, HetComp) and folders:
+        if not isinstance(folders, list):
+            raise ConfigError(
+                f"hetcomp.checkpoints is {folders!r}. Allowed: a list of knowledge folders, the earliest first, such "
+                "as hetcomp.checkpoints=[k1/,k2/]."
+            )
+        strategy.attach(*stack_rankings([load_knowledge(Path(folder), dataset) for folder in folders]))
+    return strategy
 
 
 def default_filter_seen(dataset: SequenceDataset) -> bool:
@@ -121,10 +162,14 @@ def run(
     """Carry out a config: load, build, distil. Returns the best student on validation."""
     dataset = dataset or SequenceDataset.load(config.dataset)
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None
-    model = build_model(config, dataset.item_count, knowledge)
+    model = build_model(config, dataset.item_count, knowledge, dataset.cold_items)
     loss = construct("loss", LOSSES, config.loss.name, config.loss.options)
-    strategies = [(s.weight, construct("strategy", STRATEGIES, s.name, s.options)) for s in config.strategies]
+    strategies = [(s.weight, _strategy(s, dataset)) for s in config.strategies]
     train = config.train.model_dump()
+    if knowledge is not None and config.select.how != "all":
+        knowledge = select_knowledge(config, dataset, knowledge)
+        if train["coverage"] == "error":  # the selected rows are covered; the others are meant not to be
+            train["coverage"] = "mask"
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives", "coverage")}
     filter_seen = default_filter_seen(dataset) if config.filter_seen is None else config.filter_seen
     return distill(

@@ -13,12 +13,15 @@ from pydantic import ValidationError
 from recdistill.config.schema import EncoderConfig, PartConfig, RunConfig, StrategyConfig, StudentConfig
 from recdistill.errors import ConfigError, unknown_name
 
-#: What a part says of itself; everything else is an option of its constructor.
-_OWN_KEYS = {
-    key
-    for section in (StudentConfig, PartConfig, StrategyConfig, EncoderConfig)
-    for key in section.model_fields
-    if key not in ("name", "options")
+#: What a part says of itself, by its section; everything else is an option of its constructor.
+_OWN_KEYS: dict[str, set[str]] = {
+    section: {key for key in made.model_fields if key not in ("name", "options")}
+    for section, made in (
+        ("student", StudentConfig),
+        ("loss", PartConfig),
+        ("item_encoder", EncoderConfig),
+        ("strategies", StrategyConfig),
+    )
 }
 
 
@@ -79,10 +82,11 @@ def apply_overrides(config: dict[str, Any], words: Sequence[str]) -> dict[str, A
 
 
 def _set(config: dict[str, Any], path: list[str], value: Any) -> None:
-    parts = {part["name"]: part for part in _parts(config)}
+    parts = {part["name"]: (section, part) for section, part in _parts(config)}
     if path[0] in parts and len(path) == 2:
-        part = parts[path[0]]
-        (part if path[1] in _OWN_KEYS else part.setdefault("options", {}))[path[1]] = value
+        section_name, part = parts[path[0]]
+        own = path[1] in _OWN_KEYS[section_name]
+        (part if own else part.setdefault("options", {}))[path[1]] = value
         return
     if path[0] not in RunConfig.model_fields:
         raise unknown_name(
@@ -96,9 +100,11 @@ def _set(config: dict[str, Any], path: list[str], value: Any) -> None:
     section[path[-1]] = value
 
 
-def _parts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    singles = [config.get("student"), config.get("loss"), config.get("item_encoder")]
-    return [p for p in [*singles, *config.get("strategies", [])] if isinstance(p, dict) and "name" in p]
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the parts of this run, each with the section it stands in."""
+    singles = [(section, config.get(section)) for section in ("student", "loss", "item_encoder")]
+    terms = [("strategies", part) for part in config.get("strategies", [])]
+    return [(name, part) for name, part in [*singles, *terms] if isinstance(part, dict) and "name" in part]
 
 
 def validate(config: Mapping[str, Any]) -> RunConfig:

@@ -12,7 +12,7 @@ from recdistill.config.overrides import apply_overrides, merge, read_yaml, valid
 from recdistill.config.presets import PRESETS
 from recdistill.config.schema import RunConfig
 from recdistill.errors import unknown_name
-from recdistill.recipes import RECIPES, recipe
+from recdistill.recipes import RECIPES, Recipe, recipe
 from recdistill.runs import atomic_file
 from recdistill.strategies import STRATEGIES
 
@@ -57,22 +57,26 @@ def strategy_section(name: str) -> dict[str, Any]:
         The name is neither a recipe nor a strategy.
     """
     if name in RECIPES:
-        chosen = recipe(name)
-        section: dict[str, Any] = {
-            "strategies": [{"weight": w, "name": n, "options": dict(o)} for w, n, o in chosen.strategies],
-        }
-        if chosen.item_encoder is not None:
-            section["item_encoder"] = {
-                "name": chosen.item_encoder[0],
-                "options": dict(chosen.item_encoder[1]),
-            }
-        return section
+        return recipe_section(recipe(name))
     strategies = []
     for part in name.split("+"):
         if part not in STRATEGIES:
             raise unknown_name("strategy", part, [*STRATEGIES, *RECIPES])
-        strategies.append({"name": part})
+        alone = RECIPES.get(part)  # λ of a strategy alone: some sum over a list, and need a small one
+        weights = [weight for weight, name, _ in alone.strategies if name == part] if alone else []
+        strategies.append({"name": part, **({"weight": weights[0]} if weights else {})})
     return {"strategies": strategies}
+
+
+def recipe_section(chosen: Recipe) -> dict[str, Any]:
+    """Return the part of a config that a recipe stands for."""
+    section: dict[str, Any] = {
+        "strategies": [{"weight": w, "name": n, "options": dict(o)} for w, n, o in chosen.strategies],
+    }
+    if chosen.item_encoder is not None:
+        name, options = chosen.item_encoder
+        section["item_encoder"] = {"name": name, "options": dict(options)}
+    return section
 
 
 def write_config(config: RunConfig, path: Path) -> None:

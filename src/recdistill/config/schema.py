@@ -46,6 +46,26 @@ class EncoderConfig(PartConfig):
 
     name: str = "ids"
     inject: Literal["input", "output", "both"] = "both"
+    free_cold: bool = Field(
+        False,
+        description="items that training never saw get a free vector like all others; else their text forms theirs",
+    )
+
+
+class SelectConfig(Strict):
+    """Which training rows learn from the teacher; the others learn from the data alone."""
+
+    how: Literal["all", "band", "confidence", "random", "budget", "file"] = "all"
+    share: float = Field(0.2, gt=0, le=1, description="of the rows, for band, confidence and random")
+    centre: float = Field(0.5, ge=0, le=1, description="of the band: 0 the easiest rows, 1 the hardest")
+    count: int = Field(500, ge=1, description="rows of the budget")
+    effective: float = Field(
+        0.1, ge=0, le=1, description="budget: share of answers thought to correct the student"
+    )
+    similar: float = Field(0.5, ge=0, le=1, description="budget: share thought to be what the student says")
+    run: str | None = Field(None, description="run of a student without a teacher, for band and budget")
+    file: str | None = Field(None, description="parquet or JSON file of row ids, for file")
+    seed: int = Field(0, ge=0, description="of random and budget")
 
 
 class TrainConfig(Strict):
@@ -77,6 +97,7 @@ class RunConfig(Strict):
     loss: PartConfig = Field(default_factory=lambda: PartConfig(name="ce"))
     strategies: list[StrategyConfig] = Field(default_factory=list)
     item_encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    select: SelectConfig = Field(default_factory=SelectConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     filter_seen: bool | None = Field(
         None,

@@ -157,6 +157,14 @@ class SequenceDataset:
         np.maximum.at(last, self.row_sequences[train], self.row_events[train])
         return np.arange(len(self.events)) <= np.repeat(last, np.diff(self.offsets))
 
+    @cached_property
+    def cold_items(self) -> npt.NDArray[np.bool_]:
+        """``(I,)`` items that no event names which training may look at: nobody had bought them yet."""
+        cold: npt.NDArray[np.bool_] = (
+            np.bincount(self.events[self.train_event_mask], minlength=self.item_count) == 0
+        )
+        return cold
+
     def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Write ``items.parquet``, ``events.parquet``, ``rows.parquet`` and ``manifest.json``, or nothing.
 

@@ -4,6 +4,7 @@ from recdistill.evaluate.accuracy import KS, METRICS, mean_metrics, row_metric
 from recdistill.evaluate.beyond import beyond_accuracy
 from recdistill.evaluate.bootstrap import Bootstrap
 from recdistill.evaluate.comparing import comparison_report
+from recdistill.evaluate.difficulty import session_difficulty
 from recdistill.evaluate.evaluation import Evaluation, compare_evaluations, require_same_protocol
 from recdistill.evaluate.latency import Latency, LatencyComparison, compare_latency, measure_latency
 from recdistill.evaluate.ranks import RankPair, Scorer, target_ranks, top_items
@@ -51,6 +52,7 @@ __all__ = [
     "popularity_slices",
     "require_same_protocol",
     "row_metric",
+    "session_difficulty",
     "sign_flip_p",
     "slice_masks",
     "target_ranks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,17 @@ class Evaluation:
                 f"{self.ranks.shape} is needed. Make it from the rows that were evaluated."
             )
         return self.ranks[mask]
+
+    def only(self, mask: Bools, *, slice_name: str = "slice") -> Evaluation:
+        """Return the evaluation of the rows in a ``(n,)`` mask alone.
+
+        Raises
+        ------
+        DataError
+            The mask is not ``(n,)`` bool, or no row is in it.
+        """
+        ranks = self.restrict(mask, slice_name=slice_name)
+        return replace(self, row_ids=self.row_ids[mask], ranks=ranks)
 
     def compare(
         self,

@@ -47,7 +47,8 @@ def popularity_slices(dataset: SequenceDataset, rows: Ints, *, head_share: float
     """Split rows by how often their target is a training target: ``head``, ``tail``, ``cold``.
 
     The head is the smallest set of most popular items that holds at least `head_share` of the training
-    interactions, with all items as popular as its last one; a cold item is never a training target.
+    interactions, with all items as popular as its last one; a cold item occurs in no event that training may
+    look at, neither as a target nor in a history.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def popularity_slices(dataset: SequenceDataset, rows: Ints, *, head_share: float
     last = int(np.searchsorted(counts.cumsum(), head_share * counts.sum() - 1e-9))
     threshold = max(1, int(counts[min(last, len(counts) - 1)]))
     popularity = dataset.popularity[dataset.targets(rows)]
-    head, cold = popularity >= threshold, popularity == 0
+    head, cold = popularity >= threshold, dataset.cold_items[dataset.targets(rows)]
     return _without_empty({"head": head, "tail": ~head & ~cold, "cold": cold})
 
 

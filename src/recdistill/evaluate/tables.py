@@ -28,7 +28,7 @@ _STYLES: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; the first column names the model, whose kind chooses the line's style."""
+    """A table of texts; the first column names the model, whose kind chooses the line's style (none: plain)."""
 
     title: str
     columns: Sequence[str]
@@ -40,14 +40,14 @@ class Table:
 def markdown(report: Report) -> str:
     """Return the report as Markdown."""
     head = f"# {show_metric(report.metric)} on {report.dataset}\n"
-    return "\n".join([head, *(_markdown_table(table) for table in tables(report))])
+    return "\n".join([head, *(markdown_table(table) for table in tables(report))])
 
 
 def rich_tables(report: Report) -> Group:
     """Return the report for a terminal."""
     from rich.console import Group
 
-    return Group(*(_rich_table(table) for table in tables(report)))
+    return Group(*(rich_table(table) for table in tables(report)))
 
 
 def tables(report: Report) -> list[Table]:
@@ -80,20 +80,20 @@ def _headline(report: Report) -> Table:
         [
             line.name,
             line.kind,
-            *(_value(line, name, spread=name == report.metric) for name in names),
-            *_difference(line.comparison),
+            *(show_value(line, name, spread=name == report.metric) for name in names),
+            *show_difference(line.comparison),
         ]
         for line in report.lines
     ]
-    caption = f"{_asked(report)}; k = {k}. {_tests(report, len(report.lines) - 1)}"
+    caption = f"{show_question(report)}; k = {k}. {show_tests(report, len(report.lines) - 1)}"
     return Table(f"Comparison with {report.reference}", columns, lines, _kinds(report), caption)
 
 
 def _cut_offs(report: Report, metric: str) -> Table:
     names = [f"{metric}@{k}" for k in report.ks]
-    lines = [[line.name, *(_value(line, name) for name in names)] for line in report.lines]
+    lines = [[line.name, *(show_value(line, name) for name in names)] for line in report.lines]
     columns = ["model", *map(show_metric, names)]
-    caption = f"{_asked(report)}. Tested is {show_metric(report.metric)}, in the first table."
+    caption = f"{show_question(report)}. Tested is {show_metric(report.metric)}, in the first table."
     return Table(f"{show_metric(metric)} at every cut-off", columns, lines, _kinds(report), caption)
 
 
@@ -104,8 +104,8 @@ def _slices(report: Report, table: SliceTable) -> Table:
     ]
     tested = sum(len(found) for found in table.comparisons.values())
     caption = (
-        f"{_asked(report)}. {_BETTER} better, {_WORSE} worse than {report.reference} at p < {LEVEL}. "
-        f"{_tests(report, tested)}"
+        f"{show_question(report)}. {_BETTER} better, {_WORSE} worse than {report.reference} at p < {LEVEL}. "
+        f"{show_tests(report, tested)}"
     )
     return Table(f"{show_metric(report.metric)} by {table.title}", columns, lines, _kinds(report), caption)
 
@@ -114,12 +114,14 @@ def _kinds(report: Report) -> list[Kind]:
     return [line.kind for line in report.lines]
 
 
-def _value(line: ReportLine, metric: str, *, spread: bool = True) -> str:
+def show_value(line: ReportLine, metric: str, *, spread: bool = True) -> str:
+    """Return ``"0.0513 ± 0.0004"``; the standard deviation over seeds where there are several."""
     shown = f" ± {line.spread[metric]:.4f}" if spread and metric in line.spread else ""
     return f"{line.metrics[metric]:.4f}{shown}"
 
 
-def _difference(comparison: Comparison | None) -> list[str]:
+def show_difference(comparison: Comparison | None) -> list[str]:
+    """Return the difference with its mark, the relative difference, the interval and the corrected p-value."""
     if comparison is None:
         return [_REFERENCE, "", "", ""]
     low, high = comparison.interval
@@ -155,7 +157,8 @@ def protocol(report: Report) -> str:
     return f"{report.protocol}; seeds {', '.join(map(str, seeds))}" if seeds else report.protocol
 
 
-def _asked(report: Report) -> str:
+def show_question(report: Report) -> str:
+    """Return what was asked, with the seeds."""
     spread = " (mean ± standard deviation)" if any(line.spread for line in report.lines) else ""
     return f"{protocol(report)}{spread}"
 
@@ -165,7 +168,8 @@ def comparisons(count: int) -> str:
     return f"{count} comparison{'s' if count != 1 else ''}"
 
 
-def _tests(report: Report, count: int) -> str:
+def show_tests(report: Report, count: int) -> str:
+    """Return how `count` comparisons were tested."""
     return (
         f"p: paired randomisation against {report.reference}, {report.permutations:,} permutations, Holm "
         f"over {comparisons(count)}; intervals: bootstrap over rows and "
@@ -173,7 +177,9 @@ def _tests(report: Report, count: int) -> str:
     )
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Return one table as Markdown."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
@@ -182,7 +188,8 @@ def _markdown_table(table: Table) -> str:
     return f"## {table.title}\n\n" + "\n".join(body) + f"\n\n{table.caption}\n"
 
 
-def _rich_table(table: Table) -> RichTable:
+def rich_table(table: Table) -> RichTable:
+    """Return one table for a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -197,6 +204,7 @@ def _rich_table(table: Table) -> RichTable:
     )
     for number, column in enumerate(table.columns):
         shown.add_column(Text(column), justify="right" if number else "left", overflow="fold")
-    for cells, kind in zip(table.lines, table.kinds, strict=True):
-        shown.add_row(*(Text(cell) for cell in cells), style=_STYLES[kind])
+    styles = [_STYLES[kind] for kind in table.kinds] or [""] * len(table.lines)
+    for cells, style in zip(table.lines, styles, strict=True):
+        shown.add_row(*(Text(cell) for cell in cells), style=style)
     return shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,36 @@ def choose_reference(results: Sequence[Result], name: str | None) -> str:
     return next((result.name for result in results if result.kind == "student"), names[0])
 
 
+def slice_of(results: Sequence[Result], dataset: SequenceDataset, name: str) -> list[Result]:
+    """Return the results on the rows of one slice alone: ``cold``, ``tail``, ``1-5``, ``2 hops``, ...
+
+    Raises
+    ------
+    ConfigError
+        No slice of these rows has the name.
+    """
+    rows = dataset.positions_of(results[0].evaluations[0].row_ids)
+    masks = {key: mask for group in slice_masks(dataset, rows).values() for key, mask in group.items()}
+    if name not in masks:
+        raise unknown_name("slice", name, masks)
+    return [
+        replace(result, evaluations=[one.only(masks[name], slice_name=name) for one in result.evaluations])
+        for result in results
+    ]
+
+
 def compare_results(
-    results: Sequence[Result], dataset: SequenceDataset, *, reference: str, slices: bool = True
+    results: Sequence[Result],
+    dataset: SequenceDataset,
+    *,
+    reference: str,
+    slices: bool = True,
+    slice_name: str | None = None,
 ) -> Report:
-    """Return one report over the results of one split."""
+    """Return one report over the results of one split, or with `slice_name` of one slice of it alone."""
+    name_of_rows = dataset.name if slice_name is None else f"{dataset.name}, slice {slice_name}"
+    if slice_name is not None:
+        results, slices = slice_of(results, dataset, slice_name), False
     groups, kinds = {}, {}
     for result in results:
         name, number = result.name, 2
@@ -85,5 +112,5 @@ def compare_results(
         groups[name], kinds[name] = result.evaluations, result.kind
     masks = slice_masks(dataset, dataset.positions_of(results[0].evaluations[0].row_ids)) if slices else None
     return comparison_report(
-        groups, reference=reference, dataset_name=dataset.name, slices=masks, kinds=kinds
+        groups, reference=reference, dataset_name=name_of_rows, slices=masks, kinds=kinds
     )

@@ -14,7 +14,8 @@ from recdistill.students import SequenceModel
 def fold(model: SequenceModel) -> SequenceModel:
     """Return a copy of a model, in evaluation mode, that holds its item tables as plain matrices.
 
-    Its logits equal those of `model` in evaluation mode to rounding.
+    Its logits equal those of `model` in evaluation mode to rounding, but for items that training never saw: see
+    `recdistill.item_encoders.lengthened`.
     """
     table = fold_encoder(model.item_encoder)
     output = table if model.tied else fold_encoder(model.output_encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Recommender:
         L, the longest history it reads; of a longer one the newest L items count.
     dataset_fingerprint
         The dataset it was trained on.
+    cold
+        ``(n,)`` int64, items that training never saw. They can be recommended for what they are only if the
+        student forms item vectors from text.
     """
 
     model: SequenceModel
@@ -57,6 +60,7 @@ class Recommender:
     spec: Mapping[str, Any]
     length: int
     dataset_fingerprint: str
+    cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def from_model(
@@ -64,7 +68,8 @@ class Recommender:
     ) -> Recommender:
         """Take a folded copy of a model in training."""
         spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
-        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint)
+        cold = np.flatnonzero(dataset.cold_items)
+        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold)
 
     def scorer(self) -> Callable[[Ints], Tensor]:
         """Return a function from histories ``(B, L)`` to scores ``(B, I)``."""
@@ -177,7 +182,7 @@ class Recommender:
             tensors = {k: v for k, v in tensors.items() if not k.startswith("output_encoder.")}
         with atomic_folder(Path(folder), overwrite=overwrite) as out:
             save_file(tensors, out / "model.safetensors")
-            write_json(out / "config.json", {**self.spec, "length": self.length})
+            write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
             self.catalogue.frame.write_parquet(out / "items.parquet")
             write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
 
@@ -202,8 +207,10 @@ class Recommender:
             model = _rebuild(spec, tensors)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is damaged: {error}. Export it, or train it, anew.") from error
-        spec_only = {key: value for key, value in spec.items() if key != "length"}
-        return cls(model, catalogue, spec_only, int(spec["length"]), str(manifest["dataset_fingerprint"]))
+        spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
+        cold = np.array(spec.get("cold", []), dtype=np.int64)
+        fingerprint = str(manifest["dataset_fingerprint"])
+        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold)
 
 
 def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:

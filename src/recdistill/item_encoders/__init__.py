@@ -2,10 +2,29 @@
 
 from typing import Final
 
+from recdistill.item_encoders.alphafuse import AlphaFuse
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.collaborative import Collaborative
-from recdistill.item_encoders.ids import Ids, fold
+from recdistill.item_encoders.ids import Ids, fold, lengthened
+from recdistill.item_encoders.text_only import TextOnly
+from recdistill.item_encoders.two_branch import TwoBranch
 
-ITEM_ENCODERS: Final[dict[str, type[ItemEncoder]]] = {"collaborative": Collaborative, "ids": Ids}
+ITEM_ENCODERS: Final[dict[str, type[ItemEncoder]]] = {
+    "alphafuse": AlphaFuse,
+    "collaborative": Collaborative,
+    "ids": Ids,
+    "text_only": TextOnly,
+    "two_branch": TwoBranch,
+}
 
-__all__ = ["ITEM_ENCODERS", "Collaborative", "Ids", "ItemEncoder", "fold"]
+__all__ = [
+    "ITEM_ENCODERS",
+    "AlphaFuse",
+    "Collaborative",
+    "Ids",
+    "ItemEncoder",
+    "TextOnly",
+    "TwoBranch",
+    "fold",
+    "lengthened",
+]

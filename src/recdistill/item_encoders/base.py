@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
+
+from recdistill.item_encoders.offsets import warm_items
 
 
 class ItemEncoder(nn.Module):
@@ -16,11 +20,22 @@ class ItemEncoder(nn.Module):
         d, the width of its vectors.
     requires
         Fields of the knowledge that its constructor takes: ``item_embeddings`` or nothing.
+    warm
+        ``(I, 1)`` bool, items with a vector that is learned from behaviour; None: all are alike.
+    cold_length
+        How long the other items' vectors become when the table is folded, next to the mean of the warm ones.
     """
 
     item_count: int
     size: int
     requires: frozenset[str] = frozenset()
+    warm: Tensor | None
+
+    def __init__(self, cold: Any = None, cold_length: float = 1.0) -> None:
+        """Take ``(I,)`` bool, the items without any training event, or None: there are none."""
+        super().__init__()
+        self.cold_length = cold_length
+        self.register_buffer("warm", warm_items(cold), persistent=False)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
@@ -29,3 +44,10 @@ class ItemEncoder(nn.Module):
     def table(self) -> Tensor:
         """Return the whole ``(I, d)`` table, the same as ``forward(None)``."""
         return self(None)  # type: ignore[no-any-return]
+
+    def resized(self, size: int) -> ItemEncoder | None:
+        """Return an encoder of this make with parameters of its own and another width, which shares fixed tables.
+
+        None, the default, where there is no large fixed table to share: make it anew instead.
+        """
+        return None

@@ -25,7 +25,8 @@ Where the authors' code differs
 5. It adds e to the input only. Which side takes it is up to who makes the model (``inject``).
 
 An item without text (a zero vector) gets b_i alone: the bias of g is not added to it. With ``offset=False``
-(Table 8, "w/o offset") there is no b_i, and an item without text has the zero vector.
+(Table 8, "w/o offset") there is no b_i, and an item without text has the zero vector. An item that training
+never saw (``cold``) has b_i = 0: its text alone says where it belongs. Folding makes its vector as long as others.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.item_encoders.base import ItemEncoder
+from recdistill.item_encoders.checks import above_zero, checked_vectors, one_of
+from recdistill.item_encoders.offsets import draw_offsets, offsets_of
 from recdistill.item_encoders.projection import project_rows
 from recdistill.item_encoders.vectors import has_text, principal_components, standardised, unit_mean_norm
 
@@ -73,6 +75,10 @@ class Collaborative(ItemEncoder):
         Format in which z is kept, ``"float32"`` or ``"bfloat16"``: half the memory, twice as fast.
     std
         Standard deviation at the start, of b and (standardised) of w g(z).
+    cold
+        ``(I,)`` bool, items without any training event, whose b_i is and stays 0; None: there are none.
+    cold_length
+        Mean length of the cold items' vectors in the folded table, next to that of the others; above 0.
 
     Raises
     ------
@@ -100,23 +106,54 @@ class Collaborative(ItemEncoder):
         rank: int | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
         std: float = 0.01,
+        cold: Tensor | npt.NDArray[np.bool_] | None = None,
+        cold_length: float = 1.0,
     ) -> None:
-        super().__init__()
-        _check_options(weight=weight, projector=projector, dtype=dtype, hidden=hidden, rank=rank)
-        item_embeddings = torch.as_tensor(item_embeddings)
-        _check_vectors(item_embeddings, item_count)
-        self.item_count, self.size, self.weight = item_count, size, weight
+        super().__init__(cold, cold_length)
+        one_of("collaborative", "projector", projector, ("linear", "mlp"))
+        one_of("collaborative", "dtype", dtype, tuple(_DTYPES))
+        above_zero("collaborative", weight=weight, hidden=hidden, rank=rank, cold_length=cold_length)
+        item_embeddings = checked_vectors(item_embeddings, item_count)
+        self.item_count, self.weight = item_count, weight
+        self.offset, self.projector, self.hidden = offset, projector, hidden
+        self.standardise, self.std = standardise, std
         text = has_text(item_embeddings)
         self.register_buffer("text", text, persistent=False)
         self.all_text = bool(text.all())
         vectors = _prepared(item_embeddings, standardise=standardise, rank=rank).to(_DTYPES[dtype])
         self.register_buffer("teacher", vectors, persistent=False)
-        self.offsets = nn.Parameter(torch.randn(item_count, size) * std) if offset else None
-        width = size if projector == "linear" else hidden or 2 * size
-        self.entry = nn.Linear(vectors.shape[1], width)
-        self.exit = None if projector == "linear" else nn.Linear(width, size)
-        if standardise:
-            self._scale_start(std)
+        self._draw(size)
+
+    def resized(self, size: int) -> Collaborative:
+        """Return an encoder of this make with parameters of its own and another width d; z is shared."""
+        other = type(self).__new__(type(self))
+        ItemEncoder.__init__(other)
+        for option in (
+            "item_count",
+            "weight",
+            "offset",
+            "projector",
+            "hidden",
+            "standardise",
+            "std",
+            "cold_length",
+        ):
+            setattr(other, option, getattr(self, option))
+        other.all_text = self.all_text
+        for name in ("warm", "text", "teacher"):
+            other.register_buffer(name, getattr(self, name), persistent=False)
+        other._draw(size)
+        return other
+
+    def _draw(self, size: int) -> None:
+        """Make b and g for the width `size`."""
+        self.size = size
+        self.offsets = draw_offsets(self.item_count, size, self.std, self.warm) if self.offset else None
+        width = size if self.projector == "linear" else self.hidden or 2 * size
+        self.entry = nn.Linear(self.teacher.shape[1], width)
+        self.exit = None if self.projector == "linear" else nn.Linear(width, size)
+        if self.standardise:
+            self._scale_start(self.std)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
@@ -127,15 +164,19 @@ class Collaborative(ItemEncoder):
 
     def _vectors(self, items: Tensor | None) -> Tensor:
         """Return eq. (13) of the distinct ``(u,)`` items, or of all."""
+        text = self._text(items)
+        if self.offsets is None:
+            return self.weight * text
+        return torch.add(offsets_of(self.offsets, self.warm, items), text, alpha=self.weight)
+
+    def _text(self, items: Tensor | None) -> Tensor:
+        """Return g(z) of the distinct ``(u,)`` items, or of all; 0 without text."""
         text = project_rows(self.teacher, self.entry.weight, items) + self.entry.bias  # (u, d) or (u, hidden)
         if self.exit is not None:
             text = self.exit(torch.relu(text))
         if not self.all_text:
             text = text * (self.text if items is None else self.text[items]).unsqueeze(1)
-        if self.offsets is None:
-            return self.weight * text
-        offsets = self.offsets if items is None else embedding(items, self.offsets)
-        return torch.add(offsets, text, alpha=self.weight)
+        return text
 
     @torch.no_grad()
     def _scale_start(self, std: float) -> None:
@@ -144,9 +185,9 @@ class Collaborative(ItemEncoder):
         for layer in layers:
             nn.init.zeros_(layer.bias)
         sample = self.text.nonzero().flatten()[:1000]
-        text = self._vectors(sample) if self.offsets is None else self._vectors(sample) - self.offsets[sample]
         if len(sample):
-            layers[-1].weight.mul_(std / text.square().mean().sqrt().clamp_min(1e-12))
+            spread = self.weight * self._text(sample).square().mean().sqrt()
+            layers[-1].weight.mul_(std / spread.clamp_min(1e-12))
 
 
 def _prepared(vectors: Tensor, *, standardise: bool, rank: int | None) -> Tensor:
@@ -154,35 +195,3 @@ def _prepared(vectors: Tensor, *, standardise: bool, rank: int | None) -> Tensor
     if rank is not None:
         result = principal_components(result, rank, whiten=False)
     return unit_mean_norm(result) if standardise else result
-
-
-def _check_options(**options: Any) -> None:
-    if options["projector"] not in ("linear", "mlp"):
-        _refuse("projector", options["projector"], "linear, mlp")
-    if options["dtype"] not in _DTYPES:
-        _refuse("dtype", options["dtype"], ", ".join(_DTYPES))
-    for name in ("weight", "hidden", "rank"):
-        if options[name] is not None and not options[name] > 0:
-            _refuse(name, options[name], "above 0")
-
-
-def _refuse(option: str, value: object, allowed: str) -> None:
-    raise ConfigError(
-        f"{option} of item encoder collaborative is {value!r}. Allowed: {allowed}. "
-        f"Set it with: recdistill distill ... item_encoder.options.{option}=VALUE"
-    )
-
-
-def _check_vectors(vectors: Tensor, item_count: int) -> None:
-    if vectors.ndim != 2 or len(vectors) != item_count:
-        raise KnowledgeError(
-            f"the item embeddings have the shape {tuple(vectors.shape)}. Allowed: ({item_count}, D): "
-            "a vector an item. Make them anew with: recdistill teach embedding --dataset DIR --out DIR"
-        )
-    finite = torch.linalg.vector_norm(vectors, torch.inf, dim=1).isfinite()  # no copy of the table
-    if not bool(finite.all()):
-        raise KnowledgeError(
-            f"the vector of item {int((~finite).nonzero()[0])} is not finite. Allowed: finite numbers, "
-            "a zero row for an item without text. "
-            "Make them anew with: recdistill teach embedding --dataset DIR --out DIR"
-        )

@@ -46,10 +46,35 @@ class Ids(ItemEncoder):
 def fold(encoder: ItemEncoder) -> Ids:
     """Return a plain table of the vectors that `encoder` forms in evaluation mode: it costs nothing extra.
 
-    The table is a copy; training the encoder on leaves it as it is.
+    The table is a copy; training the encoder on leaves it as it is. Cold items get the length of the others, see
+    `lengthened`.
     """
     was_training = encoder.training
     encoder.eval()
     table = encoder.table().float().clone()
     encoder.train(was_training)
-    return Ids.from_table(table)
+    return Ids.from_table(lengthened(table, encoder.warm, encoder.cold_length))
+
+
+def lengthened(table: Tensor, warm: Tensor | None, cold_length: float = 1.0) -> Tensor:
+    """Return the table with cold items' vectors multiplied by one number, so that they are as long as others.
+
+    A cold item's vector is the text's share of a vector alone: about half as long as those of other items, so that
+    no history can bring its score to where the others' are, however well the text fits.
+
+    Parameters
+    ----------
+    table
+        ``(I, d)``.
+    warm
+        ``(I, 1)`` bool, the items that are not cold, or None: all.
+    cold_length
+        Mean length of cold vectors over that of warm ones, zero vectors left out; above 0.
+    """
+    if warm is None:
+        return table
+    lengths = torch.linalg.vector_norm(table, dim=1, keepdim=True)  # (I, 1)
+    means = [lengths[part & (lengths > 0)].mean() for part in (warm, ~warm)]
+    if not bool((torch.stack(means) > 0).all()):  # NaN where there is no vector
+        return table
+    return torch.where(warm, table, table * (cold_length * means[0] / means[1]))

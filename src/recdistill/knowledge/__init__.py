@@ -7,9 +7,19 @@ from recdistill.knowledge.findings import Audit
 from recdistill.knowledge.knowledge import FIELDS, ROW_FIELDS, Knowledge
 from recdistill.knowledge.lists import title_groups
 from recdistill.knowledge.official import export_official, import_official
+from recdistill.knowledge.row_files import read_row_ids, write_row_ids
 from recdistill.knowledge.scores import METRICS
+from recdistill.knowledge.selection import (
+    all_rows,
+    budget_rows,
+    confident,
+    hard_band,
+    max_min_policy,
+    random_rows,
+)
 from recdistill.knowledge.shards import ShardWriter
 from recdistill.knowledge.store import load_knowledge, provenance, save_knowledge
+from recdistill.knowledge.trajectory import stack_rankings
 
 __all__ = [
     "FIELDS",
@@ -18,13 +28,22 @@ __all__ = [
     "Audit",
     "Knowledge",
     "ShardWriter",
+    "all_rows",
     "audit_knowledge",
+    "budget_rows",
+    "confident",
     "export_official",
+    "hard_band",
     "import_official",
     "load_knowledge",
+    "max_min_policy",
     "provenance",
+    "random_rows",
+    "read_row_ids",
     "render_audit",
     "save_knowledge",
+    "stack_rankings",
     "teacher_evaluation",
     "title_groups",
+    "write_row_ids",
 ]

@@ -20,6 +20,7 @@ from recdistill.evaluate.slices import slice_masks
 from recdistill.knowledge.alignment import alignment
 from recdistill.knowledge.comparisons import Overlap, ndcg_difference, relative_strength, top_overlap
 from recdistill.knowledge.findings import Audit, Coverage, Rival, SliceResult
+from recdistill.knowledge.gates import quality_gates
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.knowledge.profile import (
     DistanceProfile,
@@ -46,6 +47,8 @@ def audit_knowledge(
     baselines: Mapping[str, Evaluation] | None = None,
     slices: Masks | None = None,
     k: int = 20,
+    valid_popularity: Evaluation | None = None,
+    valid_student: Evaluation | None = None,
 ) -> Audit:
     """Compare a teacher with the dataset, with another model and with free baselines.
 
@@ -70,6 +73,9 @@ def audit_knowledge(
         target, length of the history, hops between them.
     k
         Length of the lists that are compared (the paper: 20).
+    valid_popularity, valid_student
+        Ranking by popularity, and a student, on the validation rows: the first two quality gates need them,
+        whatever `split` is.
 
     Raises
     ------
@@ -89,6 +95,10 @@ def audit_knowledge(
     if all(check.passed for check in found.checks if check.name in ("row ids", "items")):
         judged = {name: teacher_evaluation(knowledge, dataset, name, filter_seen) for name in SPLITS}
         found = _described(found, knowledge, dataset, judged)
+        gates = quality_gates(
+            knowledge, dataset, judged["valid"], popularity=valid_popularity, student=valid_student, k=k
+        )
+        found = replace(found, gates=gates)
         if (teacher := judged[split]) is not None:
             overlap = _overlap(knowledge, dataset, other, other_top, filter_seen, k)
             found = _compared(found, teacher, other, overlap, baselines or {})

@@ -18,7 +18,7 @@ def render_audit(audit: Audit) -> str:
     ]
     if audit.warnings:
         sections.append("## Warnings\n\n" + "\n".join(f"- {warning}" for warning in audit.warnings))
-    sections += [_coverage(audit), _metrics(audit)]
+    sections += [_gates(audit), _coverage(audit), _metrics(audit)]
     if audit.rivals:
         sections += [_rivals(audit), _strength(audit.rivals)]
     if audit.model:
@@ -50,6 +50,14 @@ def _coverage(audit: Audit) -> str:
     return "## Rows that the teacher was asked about\n\n" + _table(
         ["split", "rows", "covered", "share"], rows
     )
+
+
+def _gates(audit: Audit) -> str:
+    if not audit.gates:
+        return ""
+    marks = {"passed": "yes", "failed": "NO", "not asked": "–"}
+    rows = [[gate.name, marks[gate.status], gate.detail] for gate in audit.gates]
+    return "## Quality gates, on validation rows\n\n" + _table(["gate", "passed", "seen"], rows)
 
 
 def _metrics(audit: Audit) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from recdistill.knowledge.comparisons import Difference, Overlap, Strength
 from recdistill.knowledge.profile import DistanceProfile, ListProfile
@@ -72,6 +72,32 @@ class SliceResult:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """One question that a teacher should pass before it is distilled, and the answer.
+
+    Attributes
+    ----------
+    name
+        ``popularity``, ``student``, ``variety``, ``calibration`` or ``order``.
+    status
+        ``not asked`` where what it needs is missing.
+    detail
+        What was seen, in words with numbers; where it failed, also what to do.
+    fatal
+        Whether a teacher that fails should not be distilled at all.
+    value, threshold
+        What was compared, or None.
+    """
+
+    name: str
+    status: Literal["passed", "failed", "not asked"]
+    detail: str
+    fatal: bool = False
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
 class Audit:
     """What `audit_knowledge` found; `render_audit` puts it into Markdown.
 
@@ -99,6 +125,8 @@ class Audit:
         In plain words.
     ks
         Cut-offs of the metrics.
+    gates
+        The quality gates, asked on validation rows.
     """
 
     teacher: str
@@ -116,6 +144,7 @@ class Audit:
     warnings: Sequence[str] = ()
     verdict: str = ""
     ks: Sequence[int] = (1, 5, 10, 20, 50)
+    gates: Sequence[Gate] = ()
 
     @property
     def baselines(self) -> list[Rival]:

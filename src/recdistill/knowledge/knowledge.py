@@ -297,6 +297,16 @@ class Knowledge:
         distances = None if self.ranking_distance is None else self.ranking_distance[:, :k]
         return replace(self, ranking=self.ranking[:, :k], ranking_distance=distances)
 
+    def restricted(self, row_ids: npt.ArrayLike) -> Knowledge:
+        """Return what the teacher knows about some rows alone; ids that are not there are passed over."""
+        wanted = np.isin(self.row_ids, np.asarray(row_ids, dtype=np.int64))
+        if wanted.all():
+            return self
+        rows: dict[str, Any] = {
+            name: array[wanted] for name, array in self.fields.items() if name in ROW_FIELDS
+        }
+        return replace(self, row_ids=self.row_ids[wanted], **rows)
+
     def without_duplicates(self, groups: npt.ArrayLike) -> Knowledge:
         """Keep the first listed item of each title in every list (spec 0.2 rule 4).
 

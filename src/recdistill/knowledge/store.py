@@ -181,3 +181,10 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return None
+
+
+def add_to_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add what is known only when the work is done to a knowledge folder's manifest."""
+    manifest = read_manifest(folder, "knowledge")
+    content = {key: value for key, value in manifest.items() if key not in ("kind", "schema")}
+    write_manifest(folder, "knowledge", {**content, **facts})

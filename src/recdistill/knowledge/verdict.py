@@ -17,7 +17,7 @@ def list_warnings(audit: Audit) -> list[str]:
     if train.covered < train.rows:
         warnings.append(
             f"Only {train.share:.1%} of the training rows are covered ({train.rows - train.covered:,} are "
-            "not): distil with coverage=skip or coverage=mask, or run recdistill teach again."
+            "not): distil with train.coverage=skip or train.coverage=mask, or run recdistill teach again."
         )
     if not audit.coverage[audit.split].covered:
         warnings.append(
@@ -104,6 +104,9 @@ def give_verdict(audit: Audit) -> str:
             f"Do not distil: knowledge and dataset do not belong together ({', '.join(broken)}). "
             "Make the knowledge anew with recdistill teach."
         )
+    failed = [f"{gate.name}: {gate.detail}" for gate in audit.gates if gate.fatal and gate.status == "failed"]
+    if failed:
+        return f"Do not distil: the teacher fails a quality gate on validation rows. {'. '.join(failed)}."
     if audit.split not in audit.metrics:
         return (
             f"Cannot be judged: the teacher has no ranks on {audit.split} rows. Ask it about them too, or "

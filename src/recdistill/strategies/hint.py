@@ -33,11 +33,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from recdistill.errors import KnowledgeError
-from recdistill.item_encoders.vectors import has_text, principal_components, standardised
 from recdistill.strategies.base import Strategy
+from recdistill.strategies.item_vectors import (
+    REDUCTIONS,
+    TABLES,
+    Reduction,
+    Table,
+    batch_items,
+    make_regressor,
+    reduced,
+    student_size,
+    student_vectors,
+    teacher_vectors,
+)
 from recdistill.strategies.options import one_of, positive
-from recdistill.types import PAD, Batch, StudentOutput, Task
+from recdistill.types import Batch, StudentOutput, Task
 
 
 class Hint(Strategy):
@@ -73,18 +83,20 @@ class Hint(Strategy):
         *,
         regressor: Literal["linear", "mlp"] = "linear",
         hidden: int | None = None,
-        table: Literal["input", "output"] = "input",
-        reduction: Literal["dimension", "item", "sum"] = "dimension",
+        table: Table = "input",
+        reduction: Reduction = "dimension",
         standardise: bool = True,
         rank: int | None = None,
     ) -> None:
         super().__init__()
         one_of("regressor", regressor, ("linear", "mlp"))
-        one_of("table", table, ("input", "output"))
-        one_of("reduction", reduction, ("dimension", "item", "sum"))
+        one_of("table", table, TABLES)
+        one_of("reduction", reduction, REDUCTIONS)
         positive(**{name: value for name, value in (("hidden", hidden), ("rank", rank)) if value is not None})
-        self.kind, self.hidden, self.table = regressor, hidden, table
-        self.reduction, self.standardise, self.rank = reduction, standardise, rank
+        self.kind, self.hidden = regressor, hidden
+        self.table: Table = table
+        self.reduction: Reduction = reduction
+        self.standardise, self.rank = standardise, rank
         self.register_buffer("teacher", torch.empty(0), persistent=False)
         self.register_buffer("known", torch.empty(0, dtype=torch.bool), persistent=False)
         self.regressor: nn.Module = nn.Identity()
@@ -97,34 +109,13 @@ class Hint(Strategy):
         KnowledgeError
             There are no item vectors.
         """
-        if task.item_embeddings is None:
-            raise KnowledgeError(
-                "strategy 'hint' needs the field 'item_embeddings', which the knowledge does not hold. "
-                "Make it with: recdistill teach embedding --dataset DIR --out DIR"
-            )
-        vectors = task.item_embeddings.float()  # (I, D)
-        self.known = has_text(vectors)
-        if self.standardise:
-            vectors = standardised(vectors)
-        self.teacher = vectors if self.rank is None else principal_components(vectors, self.rank, whiten=True)
-        size = task.embedding_size if self.table == "input" else task.hidden_size
-        self.regressor = self._make_regressor(size, self.teacher.shape[1])
-
-    def _make_regressor(self, size: int, width: int) -> nn.Module:
-        if self.kind == "linear":
-            return nn.Linear(size, width)
-        hidden = self.hidden or (size + width) // 2
-        return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.teacher, self.known = teacher_vectors(task, "hint", standardise=self.standardise, rank=self.rank)
+        size = student_size(task, self.table)
+        self.regressor = make_regressor(self.kind, size, self.teacher.shape[1], self.hidden)
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss (1) over the distinct items of the batch that have a teacher's vector."""
-        items = torch.unique(torch.cat([batch.history.flatten(), batch.targets]))
-        items = items[items != PAD]
-        items = items[self.known[items]]  # (U,)
-        student = output.embed_items(items) if self.table == "input" else output.item_table[items]
-        guessed = self.regressor(student).float()  # (U, D')
+        items = batch_items(batch, self.known)  # (U,)
+        guessed = self.regressor(student_vectors(output, items, self.table)).float()  # (U, D')
         loss = 0.5 * mse_loss(guessed, self.teacher[items], reduction="sum")
-        if self.reduction == "sum":
-            return loss
-        loss = loss / max(1, len(items))
-        return loss / guessed.shape[1] if self.reduction == "dimension" else loss
+        return reduced(loss, len(items), guessed.shape[1], self.reduction)

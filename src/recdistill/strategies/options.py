@@ -26,3 +26,9 @@ def not_negative(**options: float) -> None:
     for option, value in options.items():
         if not value >= 0:
             raise ConfigError(f"{option} is {value}. Allowed: 0 or more. Set it in the strategy's options.")
+
+
+def share(option: str, value: float) -> None:
+    """Raise `ConfigError` if an option is not between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{option} is {value}. Allowed: 0 to 1. Set it in the strategy's options.")

@@ -48,6 +48,7 @@ from recdistill.strategies.weights import divided, position_weights
 from recdistill.types import Batch, StudentOutput
 
 Weighting = Literal["static", "dynamic", "hybrid"]
+_SATURATED = 9.5  # its tanh is 1 in float32
 
 
 class RD(ListStrategy):
@@ -129,7 +130,9 @@ class RD(ListStrategy):
             return static
         item_count = output.item_table.shape[0]
         if self.ranks == "exact":
-            ranks = student_ranks(output, listed.items)  # (S, W)
+            places = item_count if self.relative_gap else 1
+            enough = self.k + _SATURATED / self.mu * places  # from there on (3) is 1
+            ranks = student_ranks(output, listed.items, enough=enough)  # (S, W)
         else:
             ranks = sampled_ranks(output, listed.items, self.samples)
         gap = (ranks - listed.places) / (item_count if self.relative_gap else 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recdistill.errors import KnowledgeError
+from recdistill.strategies.lookup import place_in
 from recdistill.types import PAD, Batch
 
 
@@ -41,15 +42,10 @@ def teacher_list(batch: Batch, k: int, *, exclude_target: bool, exclude_history:
     KnowledgeError
         The batch carries no ranking.
     """
-    knowledge = batch.knowledge
-    if knowledge is None or knowledge.ranking is None:
-        raise KnowledgeError(
-            "the batch carries no teacher ranking. A list strategy needs the field 'ranking'. "
-            "Make it with: recdistill teach graph --dataset DIR --out DIR"
-        )
+    ranking, covered = teacher_ranking(batch)
     width = 2 * k if exclude_history else k + int(exclude_target)
-    items = knowledge.ranking[:, :width]  # (S, W)
-    keep = (items != PAD) & knowledge.covered.unsqueeze(1)
+    items = ranking[:, :width]  # (S, W)
+    keep = (items != PAD) & covered.unsqueeze(1)
     if exclude_target:
         keep = keep & (items != batch.targets.unsqueeze(1))
     if exclude_history:
@@ -58,16 +54,43 @@ def teacher_list(batch: Batch, k: int, *, exclude_target: bool, exclude_history:
     return TeacherList(items, places, keep & (places < k))
 
 
+def teacher_ranking(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the ``(S, K)`` ranking, and ``(S,)`` which rows the teacher was asked about.
+
+    Raises
+    ------
+    KnowledgeError
+        The batch carries no ranking.
+    """
+    knowledge = batch.knowledge
+    if knowledge is None or knowledge.ranking is None:
+        raise KnowledgeError(
+            "the batch carries no teacher ranking. A list strategy needs the field 'ranking'. "
+            "Make it with: recdistill teach graph --dataset DIR --out DIR"
+        )
+    return knowledge.ranking, knowledge.covered
+
+
 def _in_history(items: Tensor, batch: Batch) -> Tensor:
     """Return ``(S, W)`` bool, whether an item occurs in the row's history up to its supervised position."""
-    length = batch.history.shape[1]
+    return place_in(seen_items(batch), items) != PAD
+
+
+def seen_items(batch: Batch) -> Tensor:
+    """Return ``(S, L)``, the items of each row's history up to its supervised position, `PAD` after it."""
     if batch.positions is None:
-        seen = batch.history  # (S, L)
-    else:
-        seen = batch.history[batch.positions // length]
-        steps = torch.arange(length, device=seen.device)
-        seen = seen.masked_fill(steps > (batch.positions % length).unsqueeze(1), PAD)
-    return contained(items, seen)
+        return batch.history
+    length = batch.history.shape[1]
+    seen = batch.history[batch.positions // length]
+    steps = torch.arange(length, device=seen.device)
+    return seen.masked_fill(steps > (batch.positions % length).unsqueeze(1), PAD)
+
+
+def unwanted_items(batch: Batch, *, target: bool, history: bool) -> Tensor:
+    """Return ``(S, P)``, the row's target, its history or both, as the flags say; `PAD` allowed, P can be 0."""
+    parts = [batch.targets.unsqueeze(1)] if target else []
+    parts += [seen_items(batch)] if history else []
+    return torch.cat(parts, dim=1) if parts else batch.targets.new_empty(len(batch.targets), 0)
 
 
 def contained(items: Tensor, pool: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Who is asked: each teacher turns a dataset into knowledge and never sees a student."""
 
+from recdistill.teachers.backends import HfGenerator, HttpGenerator, ScriptedGenerator
 from recdistill.teachers.base import (
     RowScorer,
     Teacher,
@@ -8,10 +9,20 @@ from recdistill.teachers.base import (
     rows_to_teach,
 )
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
+from recdistill.teachers.bi_encoder import BiEncoderTeacher
+from recdistill.teachers.bi_encoder_options import BiEncoderOptions
 from recdistill.teachers.embedding import EmbeddingOptions, EmbeddingTeacher, TextQuery
+from recdistill.teachers.finetune import finetune
+from recdistill.teachers.finetune_options import FinetuneOptions
 from recdistill.teachers.graph import GraphOptions, GraphScorer
 from recdistill.teachers.graph_teacher import GraphTeacher
+from recdistill.teachers.grounding import Grounder
+from recdistill.teachers.item_head import ItemHeadTeacher
+from recdistill.teachers.item_head_options import ItemHeadOptions
+from recdistill.teachers.language_model import LanguageModel, load_language_model
 from recdistill.teachers.precomputed import precomputed
+from recdistill.teachers.prompts import PROMPT_TEMPLATES, PromptTemplate, load_template
+from recdistill.teachers.small_lm import SmallLmOptions, train_small_lm
 from recdistill.teachers.text import ItemText, encode_text, whiten
 from recdistill.teachers.transitions import TransitionGraph
 from recdistill.teachers.tuning import tune
@@ -24,25 +35,42 @@ TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {
 
 __all__ = [
     "BASELINES",
+    "PROMPT_TEMPLATES",
     "TEACHERS",
+    "BiEncoderOptions",
+    "BiEncoderTeacher",
     "EmbeddingOptions",
     "EmbeddingTeacher",
+    "FinetuneOptions",
     "GraphOptions",
     "GraphScorer",
     "GraphTeacher",
+    "Grounder",
+    "HfGenerator",
+    "HttpGenerator",
+    "ItemHeadOptions",
+    "ItemHeadTeacher",
     "ItemText",
+    "LanguageModel",
     "PopularityScorer",
+    "PromptTemplate",
     "RowScorer",
+    "ScriptedGenerator",
+    "SmallLmOptions",
     "Teacher",
     "TextQuery",
     "TransitionGraph",
     "baselines",
     "encode_text",
     "evaluate_baselines",
+    "finetune",
     "knowledge_from_scorer",
+    "load_language_model",
+    "load_template",
     "plain",
     "precomputed",
     "rows_to_teach",
+    "train_small_lm",
     "tune",
     "whiten",
 ]

@@ -50,7 +50,11 @@ class Teacher(Protocol):
 
 
 def rows_to_teach(
-    dataset: SequenceDataset, splits: Iterable[Split] = SPLITS, *, prefixes: bool = True
+    dataset: SequenceDataset,
+    splits: Iterable[Split] = SPLITS,
+    *,
+    prefixes: bool = True,
+    select: npt.ArrayLike | None = None,
 ) -> Ints:
     """Return the positions of the rows a teacher answers, ascending.
 
@@ -62,13 +66,25 @@ def rows_to_teach(
         Training rows teach; valid and test rows let the teacher itself be judged.
     prefixes
         Whether the ``prefix`` rows, which only all-position students use, go with the training rows.
+    select
+        Ids of the rows to ask about among the training rows and their prefixes, or None: all. Rows of other
+        splits are asked about whatever is selected.
 
     Raises
     ------
     ConfigError
         No row is left.
+    DataError
+        A selected id does not exist.
     """
-    parts = [dataset.rows(split, prefixes=prefixes and split == "train") for split in dict.fromkeys(splits)]
+    splits = list(dict.fromkeys(splits))
+    parts = [
+        dataset.rows(split, prefixes=split == "train" and (prefixes or select is not None))
+        for split in splits
+    ]
+    if select is not None and "train" in splits:
+        at = splits.index("train")
+        parts[at] = np.intersect1d(parts[at], dataset.positions_of(select))
     rows = np.sort(np.concatenate([*parts, np.empty(0, dtype=np.int64)]))
     if not len(rows):
         raise ConfigError(

@@ -30,6 +30,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers import base
+from recdistill.teachers.order import ORDER, order_sensitivity
 from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
@@ -116,6 +117,13 @@ def newest_first(dataset: SequenceDataset, rows: Ints, count: int) -> Ints:
     index = np.maximum(dataset.row_events[rows][:, None] - steps, 0)  # (n, count)
     known = steps <= dataset.history_lengths(rows)[:, None]
     return np.where(known, dataset.events[index], PAD)
+
+
+def newest_of(history: Ints, count: int) -> Ints:
+    """Return ``(B, count)`` the last items, newest first, of ``(B, L)`` histories that run from old to new."""
+    index = (history != PAD).sum(1)[:, None] - 1 - np.arange(count)  # (B, count)
+    items = np.take_along_axis(history, np.maximum(index, 0), axis=1)
+    return np.where(index >= 0, items, PAD)
 
 
 def sampled_loss(
@@ -230,6 +238,7 @@ class EmbeddingTeacher:
         self.options = options or EmbeddingOptions()
         self.seed = seed
         self.encoder = encoder
+        self._models: list[TextQuery] = []
 
     def folds(self, dataset: SequenceDataset) -> Ints:
         """Return ``(U,)`` the fold of each sequence, 0..F-1."""
@@ -247,6 +256,7 @@ class EmbeddingTeacher:
         train = dataset.rows("train", prefixes=True)
         trained[train] = True
         queries = np.zeros((len(rows), table.shape[1]), dtype=np.float32)
+        self._models = []
         for fold in range(self.options.folds):
             model = fit(
                 dataset,
@@ -256,6 +266,7 @@ class EmbeddingTeacher:
                 seed=self.seed + fold,
                 progress=progress,
             )
+            self._models.append(model)
             share = np.where(trained[rows], fold_of[rows] == fold, 1 / self.options.folds)  # (n,)
             asked = np.flatnonzero(share)
             for part in np.array_split(asked, max(1, len(asked) // 4096)):
@@ -263,6 +274,20 @@ class EmbeddingTeacher:
                 with torch.no_grad():
                     queries[part] += share[part, None] * model(history).numpy()
         return queries
+
+    def mean_scores(self, history: Ints) -> Tensor:
+        """Return ``(B, I)`` scores of the models trained last, for ``(B, L)`` histories that run from old to new.
+
+        Raises
+        ------
+        ConfigError
+            No model has been trained.
+        """
+        if not self._models:
+            raise ConfigError("the models are not trained yet. Call teach or queries first.")
+        newest = torch.from_numpy(newest_of(history, self.options.last_items))
+        query = torch.stack([model(newest) for model in self._models]).mean(0)  # (B, D)
+        return query @ torch.from_numpy(self.text).T
 
     def teach(
         self,
@@ -305,6 +330,7 @@ class EmbeddingTeacher:
             "seed": self.seed,
             "options": asdict(self.options),
             "cross_fitting": "training rows by the model without their sequence's fold; others by the mean query",
+            ORDER: order_sensitivity(self.mean_scores, dataset, length=self.options.last_items),
         }
         return base.knowledge_from_scorer(
             scorer,

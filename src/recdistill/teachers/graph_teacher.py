@@ -11,6 +11,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers import base
 from recdistill.teachers.graph import GraphOptions, GraphScorer
+from recdistill.teachers.order import ORDER, order_sensitivity
 from recdistill.teachers.tuning import tune
 
 Ints = npt.NDArray[np.int64]
@@ -92,6 +93,7 @@ class GraphTeacher:
             "options": asdict(self.options),
             "own_transitions": "left out of training rows, exactly, in one and two hops",
             "source": "arXiv 2605.07125",
+            ORDER: order_sensitivity(scorer, dataset, length=self.length),
         }
         return base.knowledge_from_scorer(
             scorer.score_rows,

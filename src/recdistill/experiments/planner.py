@@ -1,0 +1,331 @@
+"""Which lines each table of the paper has on a dataset with these teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from recdistill.config import RunConfig, resolve
+from recdistill.config.resolve import recipe_section
+from recdistill.data import SequenceDataset
+from recdistill.errors import ConfigError, KnowledgeError, unknown_name
+from recdistill.experiments.naming import (
+    applies,
+    available_strategies,
+    parts_of,
+    required_fields,
+    section_of,
+)
+from recdistill.experiments.plan import Line, Plan, Study, TeacherFolder, identity, slug
+from recdistill.experiments.published import LEFT_OUT, STRATEGY_ROWS
+from recdistill.experiments.space import search_space
+from recdistill.knowledge import load_knowledge
+from recdistill.recipes import ABLATIONS, RECIPES, missing_fields, recipe
+from recdistill.runs import MANIFEST, file_checksum, fingerprint
+from recdistill.students import STUDENTS
+
+__all__ = ["PLAIN", "SWEEP", "make_plan"]
+
+PLAIN: Final = "none"
+#: The paper's name for SASRec with the loss dros.
+_DROS: Final = "dros"
+#: Default students: those of the paper's table.
+_STUDENTS: Final[Mapping[str, tuple[str, ...]]] = {"table5": ("gru4rec", "sasrec", _DROS)}
+#: Figure 2: key → its name in the figure, and the values that are tried.
+SWEEP: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
+    "importance.weight": ("λ_d", (0.1, 0.3, 0.5, 0.7, 1.0)),
+    "importance.gamma_position": ("γ_p", (0.0, 0.1, 0.3, 0.5, 1.0)),
+    "importance.gamma_confidence": ("γ_c", (0.0, 0.1, 0.3, 0.5, 1.0)),
+    "importance.gamma_consistency": ("γ_o", (0.0, 0.1, 0.3, 0.5, 1.0)),
+}
+
+
+def make_plan(
+    table: str,
+    dataset: Path,
+    knowledge: Sequence[Path],
+    *,
+    variant: str = "paper",
+    students: Sequence[str] = (),
+    strategies: Sequence[str] = (),
+    seeds: int = 3,
+    budget: int = 20,
+    trial_epochs: int | None = None,
+    words: Sequence[str] = (),
+    data: SequenceDataset | None = None,
+) -> Plan:
+    """Return what a table needs on a dataset with these teachers.
+
+    Parameters
+    ----------
+    table
+        ``table1`` .. ``table8`` or ``figure2``.
+    dataset
+        Dataset folder.
+    knowledge
+        Folders of the teachers.
+    variant
+        ``paper`` or ``modern``.
+    students
+        Names in `STUDENTS` or ``dros``; none: the paper's for this table.
+    strategies
+        Recipes, strategies, item encoders, or several joined by ``+``; ``all``; none: the paper's.
+    seeds
+        How many final runs a line has; their seeds are 1, 2, ...
+    budget
+        Trials of each search; 0: no tuning.
+    trial_epochs
+        Largest number of epochs of a trial.
+    words
+        ``key=value`` for every run that has the key.
+    data
+        The dataset, where it is loaded already.
+
+    Raises
+    ------
+    ConfigError
+        A name or a word that does not exist.
+    KnowledgeError
+        The table needs a teacher and there is none.
+    """
+    planner = _Planner(
+        table, dataset, _teachers(knowledge, data or SequenceDataset.load(dataset)), variant, words, budget
+    )
+    if table not in _LINES:
+        raise unknown_name("table", table, _LINES)
+    if table != "table4" and not knowledge:
+        raise KnowledgeError(
+            f"{table} needs a teacher's knowledge. Make it with recdistill teach graph --dataset d/ --out k/, "
+            "then pass --knowledge k/."
+        )
+    checksums = {"": (data or SequenceDataset.load(dataset)).fingerprint}
+    planner.checksums = checksums | {str(t.path): t.checksum for t in planner.teachers}
+    for student in students or _STUDENTS.get(table, (_DROS,)):
+        planner.student = _known_student(student)
+        _LINES[table](planner, list(strategies))
+    planner.check_words()
+    return Plan(
+        table=table,
+        variant=variant,
+        lines=tuple(planner.lines),
+        seeds=tuple(range(1, seeds + 1)),
+        budget=budget,
+        notes=tuple(dict.fromkeys(planner.notes)),
+        checksums=planner.checksums,
+        trial_epochs=trial_epochs,
+    )
+
+
+def _teachers(folders: Sequence[Path], data: SequenceDataset) -> list[TeacherFolder]:
+    found: list[TeacherFolder] = []
+    for folder in folders:
+        fields = frozenset(load_knowledge(folder, data).fields)
+        label = folder.resolve().name if len(folders) > 1 else ""
+        while label and label in {teacher.label for teacher in found}:
+            label += "'"
+        found.append(TeacherFolder(folder.resolve(), label, file_checksum(folder / MANIFEST), fields))
+    return found
+
+
+def _known_student(name: str) -> str:
+    allowed = [*STUDENTS, _DROS]
+    if name not in allowed:
+        raise unknown_name("student", name, allowed)
+    return name
+
+
+class _Planner:
+    """Collects the lines of one table."""
+
+    def __init__(
+        self,
+        table: str,
+        dataset: Path,
+        teachers: list[TeacherFolder],
+        variant: str,
+        words: Sequence[str],
+        budget: int,
+    ) -> None:
+        self.table, self.dataset, self.teachers, self.variant = table, dataset, teachers, variant
+        self.words, self.budget, self.student = list(words), budget, ""
+        self.checksums: dict[str, str] = {}
+        self.lines: list[Line] = []
+        self.notes: list[str] = []
+        self._used: set[str] = set()
+        for word in words:
+            if word.partition("=")[0].strip() in ("seed", "dataset", "knowledge"):
+                raise ConfigError(f"{word!r} is set for every run. Use --seeds, --dataset and --knowledge.")
+
+    def config(
+        self, section: Mapping[str, Any], teacher: TeacherFolder | None, label: str | None
+    ) -> RunConfig:
+        """Return the resolved config of a line of the current student."""
+        student = {"name": "sasrec" if self.student == _DROS else self.student, "variant": self.variant}
+        flags: dict[str, Any] = {"dataset": str(self.dataset.resolve()), "student": student, **section}
+        if self.student == _DROS:
+            flags["loss"] = {"name": _DROS}
+        if teacher is not None:
+            flags["knowledge"] = str(teacher.path)
+        if label is not None:
+            flags["label"] = label
+        bare = resolve(flags, strategy=None, file=None, words=())
+        mine = [word for word in self.words if applies(word, bare)]
+        self._used.update(mine)
+        return resolve(flags, strategy=None, file=None, words=mine)
+
+    def study(self, title: str, config: RunConfig) -> Study | None:
+        """Return the search of a config, or None where nothing is tuned."""
+        space = search_space(config, {word.partition("=")[0].strip() for word in self.words})
+        if not self.budget or not space:
+            return None
+        key = fingerprint(identity(config, self.checksums), *map(str, space))[:10]
+        folder = f"tuning/{self.student}-{self.variant}/{slug(config.recipe or 'run')}-{key}"
+        return Study(f"{self.student} ({self.variant}) + {title}", folder, config, tuple(space))
+
+    def check_words(self) -> None:
+        """Refuse words that no run has a key for."""
+        unused = [word for word in self.words if word not in self._used]
+        if unused and self.lines:
+            raise ConfigError(
+                f"{unused[0]!r} sets a part that no run of {self.table} has. Parts here: "
+                f"{', '.join(sorted({part for line in self.lines for part in parts_of(line.config)}))}."
+            )
+
+    def plain(self) -> None:
+        """Add the student without a teacher."""
+        config = self.config({"recipe": PLAIN}, None, None)
+        study = self.study(PLAIN, config)
+        self.lines.append(Line(self.student, PLAIN, "student", config, study, row=PLAIN))
+
+    def strategy(self, name: str) -> None:
+        """Add a line for each teacher that has what the strategy needs."""
+        if name == PLAIN:
+            return
+        for teacher in self.teachers:
+            config = self.config({"recipe": name, **section_of(name)}, teacher, None)
+            title = _titled(name, teacher)
+            if self.served(title, config, teacher):
+                study = self.study(title, config)
+                line = Line(self.student, title, "distilled", config, study, teacher=teacher.label, row=name)
+                self.lines.append(line)
+
+    def served(self, title: str, config: RunConfig, teacher: TeacherFolder) -> bool:
+        """Return whether a teacher has what a run needs; note it where not."""
+        error = missing_fields(required_fields(config), teacher.fields)
+        if error is not None:
+            self.notes.append(f"Left out, {title}: {str(error).partition('.')[0]}.")
+        return error is None
+
+
+def _plain_lines(planner: _Planner, strategies: list[str]) -> None:
+    planner.plain()
+
+
+def _no_lines(planner: _Planner, strategies: list[str]) -> None:
+    """Table 4 describes the data."""
+
+
+def _strategy_lines(planner: _Planner, strategies: list[str]) -> None:
+    known = available_strategies()
+    if strategies == ["all"]:
+        chosen = known
+    else:
+        chosen = strategies or [name for name in STRATEGY_ROWS if name in known]
+        for name in chosen:
+            section_of(name)  # refuses names that do not exist
+    if not strategies:
+        absent = [LEFT_OUT.get(name, name) for name in STRATEGY_ROWS if name not in known]
+        if absent:
+            planner.notes.append(
+                f"Left out, this version does not have them: {', '.join(absent)} (lines of the paper's Table 5)."
+            )
+    planner.plain()
+    for name in chosen:
+        planner.strategy(name)
+
+
+def _method_lines(planner: _Planner, strategies: list[str]) -> None:
+    planner.plain()
+    for name in strategies or ["dllm2rec"]:
+        planner.strategy(name)
+
+
+def _base(strategies: list[str], table: str) -> str:
+    """Return the recipe that an ablation takes apart."""
+    if len(strategies) > 1 or (strategies and "importance" not in _requires_parts(strategies[0])):
+        raise ConfigError(
+            f"{table} takes one DLLM2Rec recipe apart, not {', '.join(strategies)}. Allowed: "
+            f"{', '.join(name for name in RECIPES if name.startswith('dllm2rec'))}."
+        )
+    return strategies[0] if strategies else "dllm2rec"
+
+
+def _requires_parts(name: str) -> set[str]:
+    return {part for _, part, _ in RECIPES[name].strategies} if name in RECIPES else set()
+
+
+def _ablation_lines(planner: _Planner, strategies: list[str]) -> None:
+    """Add the rows of an ablation. Those that only take something away keep what the whole was tuned to."""
+    base = _base(strategies, planner.table)
+    for teacher in planner.teachers:
+        whole = planner.config({"recipe": base, **section_of(base)}, teacher, None)
+        study = planner.study(_titled(base, teacher), whole)
+        for name, changes in ABLATIONS[planner.table].items():
+            section = recipe_section(recipe(base, **changes))
+            label = f"{planner.student} ({planner.variant}) {name}" if changes else None
+            config = planner.config({"recipe": base, **section}, teacher, label)
+            title = _titled(name if changes or base == "dllm2rec" else base, teacher)
+            if not planner.served(title, config, teacher):
+                continue
+            added = set(parts_of(config)) - set(parts_of(whole)) - {"ids"}
+            own = planner.study(title, config) if added else study
+            planner.lines.append(
+                Line(planner.student, title, "distilled", config, own, teacher=teacher.label, row=name)
+            )
+
+
+def _sweep_lines(planner: _Planner, strategies: list[str]) -> None:
+    """Add the whole method and the points of Figure 2: one value changed, everything else as it was tuned."""
+    base = _base(strategies, planner.table)
+    for teacher in planner.teachers:
+        config = planner.config({"recipe": base, **section_of(base)}, teacher, None)
+        title = _titled(base, teacher)
+        if not planner.served(title, config, teacher):
+            continue
+        study = planner.study(title, config)
+        planner.lines.append(
+            Line(planner.student, title, "distilled", config, study, teacher=teacher.label, row=base)
+        )
+        for key, (symbol, values) in SWEEP.items():
+            for value in values:
+                name = _titled(f"{symbol} = {value:g}", teacher)
+                planner.lines.append(
+                    Line(
+                        planner.student,
+                        name,
+                        "distilled",
+                        config,
+                        study,
+                        {key: value},
+                        teacher.label,
+                        row=f"{key}={value:g}",
+                    )
+                )
+
+
+_LINES: Final = {
+    "table1": _plain_lines,
+    "table2": _plain_lines,
+    "table3": _plain_lines,
+    "table4": _no_lines,
+    "table5": _strategy_lines,
+    "table6": _method_lines,
+    "table7": _ablation_lines,
+    "table8": _ablation_lines,
+    "figure2": _sweep_lines,
+}
+
+
+def _titled(name: str, teacher: TeacherFolder) -> str:
+    return f"{name} [{teacher.label}]" if teacher.label else name

@@ -1,0 +1,172 @@
+"""Sums over the whole catalogue of a student's scores, with gradients, holding a few rows at a time.
+
+A loss that needs the log-sum-exp over all items needs S x I scores, but never all of them at once. The forward
+pass keeps the S sums; the backward pass computes the scores of a few rows anew, in a buffer that stays in the
+processor's cache. That is one matrix product more than keeping everything, and less time on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recdistill.strategies.listwise import NOTHING
+from recdistill.types import PAD, StudentOutput
+
+CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor | None, left_out: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        h, E = hidden.to(dtype), table.to(dtype)
+        sums = torch.empty(len(h), device=h.device)
+        for rows in row_chunks(h, len(E)):
+            scores = _scores(h[rows], E, bias, left_out[rows])  # (c, I)
+            sums[rows] = scores.logsumexp(1)
+        sums.clamp_min_(NOTHING)
+        ctx.save_for_backward(h, E, bias, left_out, sums)
+        ctx.dtypes = hidden.dtype, table.dtype
+        return sums
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        h, E, bias, left_out, sums = ctx.saved_tensors
+
+        def shares(rows: slice) -> Tensor:
+            scores = _scores(h[rows], E, bias, left_out[rows])
+            return scores.sub_(sums[rows].unsqueeze(1)).exp_()  # (c, I), 0 where left out
+
+        return *_gradients(h, E, bias, gradient, shares, ctx.dtypes), None, None
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        bias: Tensor | None,
+        teacher: Callable[[slice], Tensor],
+        temperature: float,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        h, E = hidden.to(dtype), table.to(dtype)
+        values = torch.empty(len(h), device=h.device)
+        for rows in row_chunks(h, len(E)):
+            goal = (teacher(rows) / temperature).log_softmax(1)  # (c, I)
+            guess = (_scores(h[rows], E, bias) / temperature).log_softmax(1)
+            values[rows] = (goal.exp() * (goal - guess)).sum(1)
+        ctx.save_for_backward(h, E, bias)
+        ctx.dtypes = hidden.dtype, table.dtype
+        ctx.teacher, ctx.temperature = teacher, temperature
+        return values
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        h, E, bias = ctx.saved_tensors
+
+        def shares(rows: slice) -> Tensor:
+            guess: Tensor = (_scores(h[rows], E, bias) / ctx.temperature).softmax(1)
+            return guess.sub_((ctx.teacher(rows) / ctx.temperature).softmax(1)).div_(ctx.temperature)
+
+        return *_gradients(h, E, bias, gradient, shares, ctx.dtypes), None, None, None
+
+
+def _gradients(
+    h: Tensor,
+    E: Tensor,
+    bias: Tensor | None,
+    gradient: Tensor,
+    shares: Callable[[slice], Tensor],
+    dtypes: tuple[torch.dtype, torch.dtype],
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients of hidden states, table and bias from those ``(c, I)`` of the scores, rows by rows."""
+    grad_hidden = torch.empty_like(h)
+    grad_table = torch.zeros(E.shape, device=E.device)
+    grad_bias = None if bias is None else torch.zeros(len(E), device=E.device)
+    for rows in row_chunks(h, len(E)):
+        part = shares(rows).mul_(gradient[rows].unsqueeze(1))  # (c, I)
+        if grad_bias is not None:
+            grad_bias += part.sum(0)
+        part = part.to(h.dtype)
+        torch.mm(part, E, out=grad_hidden[rows])
+        if part.dtype == grad_table.dtype:
+            grad_table.addmm_(part.T, h[rows])
+        else:
+            grad_table += part.T @ h[rows]
+    return grad_hidden.to(dtypes[0]), grad_table.to(dtypes[1]), grad_bias
+
+
+def _scores(hidden: Tensor, table: Tensor, bias: Tensor | None, left_out: Tensor | None = None) -> Tensor:
+    """Return ``(c, I)`` float32 scores, minus infinity at the items that are left out."""
+    scores: Tensor = (hidden @ table.T).float()
+    if bias is not None:
+        scores += bias
+    if left_out is None:
+        return scores
+    row, column = (left_out != PAD).nonzero(as_tuple=True)
+    scores[row, left_out[row, column]] = -torch.inf
+    return scores
+
+
+def catalogue_log_sum_exp(output: StudentOutput, left_out: Tensor) -> Tensor:
+    """Return ``(S,)`` float32, the log-sum-exp of each row's scores over all items that are not left out.
+
+    Summing what is left, and not subtracting what is left out, loses no digits where the latter is most of it.
+
+    Parameters
+    ----------
+    output
+        The student's answer; gradients go to its hidden states, item table and bias.
+    left_out
+        ``(S, P)`` items, `PAD` allowed; repeats count once. A row without an item left gives `NOTHING`.
+    """
+    dtype = product_dtype(output)
+    with torch.autocast(output.hidden.device.type, enabled=False):
+        sums: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
+            output.hidden, output.item_table, output.item_bias, left_out, dtype
+        )
+    return sums
+
+
+def catalogue_divergence(
+    output: StudentOutput, teacher: Callable[[slice], Tensor], temperature: float
+) -> Tensor:
+    """Return ``(S,)`` float32, KL(softmax(t / T) || softmax(f / T)) of each row over all items.
+
+    Parameters
+    ----------
+    output
+        The student's answer; gradients go to its hidden states, item table and bias.
+    teacher
+        Maps a slice of rows to their ``(c, I)`` float32 scores t; called once more in the backward pass.
+    temperature
+        T, above 0.
+    """
+    dtype = product_dtype(output)
+    with torch.autocast(output.hidden.device.type, enabled=False):
+        values: Tensor = _Divergence.apply(  # type: ignore[no-untyped-call]
+            output.hidden, output.item_table, output.item_bias, teacher, temperature, dtype
+        )
+    return values
+
+
+def product_dtype(output: StudentOutput) -> torch.dtype:
+    """Return the type of matrix products: that of autocast where it is on, else that of the hidden states."""
+    device = output.hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.hidden.dtype
+
+
+def row_chunks(hidden: Tensor, item_count: int) -> list[slice]:
+    """Return slices over the S rows whose float32 scores of all items fit the budget of the device."""
+    budget = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cuda"])
+    step = max(1, budget // max(1, 4 * item_count))
+    return [slice(start, start + step) for start in range(0, len(hidden), step)]
