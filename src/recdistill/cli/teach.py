@@ -211,6 +211,26 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise RunError(f"{out} already exists. Choose another --out, or pass --overwrite to replace it.")
 
 
+def make_room(out: Path, overwrite: bool) -> None:
+    """Delete a knowledge folder that shall be replaced, and nothing else; refuse what is in the way."""
+    import shutil
+
+    from recdistill.errors import RunError
+    from recdistill.runs import MANIFEST, read_manifest
+
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    begun = (out / "shards" / MANIFEST).is_file()
+    if not begun and not (out / MANIFEST).is_file():
+        raise RunError(
+            f"{out} is in the way: recdistill teach did not write it (no {MANIFEST}). Allowed: a new folder, or one "
+            "that this command began. Choose another --out."
+        )
+    read_manifest(out / "shards" if begun else out, "shards" if begun else "knowledge")
+    if overwrite:
+        shutil.rmtree(out)
+
+
 def selected_rows(path: Path | None) -> npt.NDArray[np.int64] | None:
     """Return the row ids of a file, or None for all."""
     from recdistill.knowledge import read_row_ids

@@ -77,7 +77,7 @@ def bi_encoder(
     overwrite: Overwrite = False,
 ) -> None:
     """A sentence encoder fine-tuned to find the next title. A run that was stopped goes on where it was."""
-    from recdistill.cli.teach import beside_baselines, selected_rows, split_names
+    from recdistill.cli.teach import beside_baselines, make_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers import rows_to_teach
     from recdistill.teachers.bi_encoder import BiEncoderTeacher
@@ -109,7 +109,7 @@ def bi_encoder(
     )
     data = SequenceDataset.load(dataset)
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
-    _make_room(out, overwrite)
+    make_room(out, overwrite)
     tower = load_text_tower(model, max_tokens=max_tokens, precision=precision, batch_tokens=batch_tokens)
     teacher = BiEncoderTeacher(tower, options, seed=seed)
     trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
@@ -120,26 +120,6 @@ def bi_encoder(
         knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
     _say(knowledge, len(rows))
     beside_baselines(knowledge, data, dataset, out, filter_seen)
-
-
-def _make_room(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that this command did not begin; delete one that it did, where it shall be replaced."""
-    import shutil
-
-    from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST, read_manifest
-
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    begun = (out / "shards" / MANIFEST).is_file()
-    if not begun and not (out / MANIFEST).is_file():
-        raise RunError(
-            f"{out} is in the way: recdistill teach did not write it (no {MANIFEST}). Allowed: a new folder, or one "
-            "that this command began. Choose another --out."
-        )
-    read_manifest(out / "shards" if begun else out, "shards" if begun else "knowledge")
-    if overwrite:
-        shutil.rmtree(out)
 
 
 def _say(knowledge: Knowledge, asked: int) -> None:

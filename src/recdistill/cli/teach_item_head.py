@@ -97,7 +97,7 @@ def item_head(
 ) -> None:
     """A language model that reads items as soft tokens and scores the whole catalogue in one pass. A run that was
     stopped goes on where it was."""
-    from recdistill.cli.teach import beside_baselines, selected_rows, split_names
+    from recdistill.cli.teach import beside_baselines, make_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge.store import add_to_manifest
     from recdistill.teachers import rows_to_teach
@@ -135,7 +135,7 @@ def item_head(
     )
     data = SequenceDataset.load(dataset)
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
-    _make_room(out, overwrite)
+    make_room(out, overwrite)
     lm = load_language_model(model, adapter=adapter)
     text, encoder = _text(lm, data, item_text, rank, cache or dataset / "text")
     teacher = ItemHeadTeacher(lm, text, options, seed=seed, encoder=encoder, instruction=instruction)
@@ -158,26 +158,6 @@ def item_head(
             "the model itself (recdistill lm train) was made from all training histories: folds do not undo that"
         )
     beside_baselines(knowledge, data, dataset, out, filter_seen)
-
-
-def _make_room(out: Path, overwrite: bool) -> None:
-    """Delete a knowledge folder that shall be replaced, and nothing else; refuse what is in the way."""
-    import shutil
-
-    from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST, read_manifest
-
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    begun = (out / "shards" / MANIFEST).is_file()
-    if not begun and not (out / MANIFEST).is_file():
-        raise RunError(
-            f"{out} is in the way: recdistill teach did not write it (no {MANIFEST}). Allowed: a new folder, or one "
-            "that this command began. Choose another --out."
-        )
-    read_manifest(out / "shards" if begun else out, "shards" if begun else "knowledge")
-    if overwrite:
-        shutil.rmtree(out)
 
 
 def _text(
