@@ -21,9 +21,9 @@ import torch
 import report
 from measure import compare
 from recdistill.teachers.backends import GenerationRequest, HfGenerator
-from recdistill.teachers.decoding import DecodeOptions, greedy
-from recdistill.teachers.language_model import LanguageModel
-from recdistill.teachers.prompts import PROMPT_TEMPLATES
+from recdistill.teachers.generation.decoding import DecodeOptions, greedy
+from recdistill.teachers.language_model.loading import LanguageModel
+from recdistill.teachers.language_model.prompts import PROMPT_TEMPLATES
 
 GOAL = 3.0
 BATCH = 8

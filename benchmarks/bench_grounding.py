@@ -38,7 +38,7 @@ def inputs(size: dict[str, int]) -> tuple[Any, Any, Any, Any]:
 
 def run_once(size: dict[str, int]) -> dict[str, float]:
     """Ground once at the given size; return rates in GFLOP/s, seconds and MiB."""
-    from recdistill.teachers.grounding import Grounder
+    from recdistill.teachers.grounding.grounder import Grounder
 
     torch.set_num_threads(size["threads"])
     queries, items, targets, seen = inputs(size)

@@ -1,6 +1,6 @@
 """A text encoder of a few thousand weights with a word tokenizer, made in the process."""
 
-from recdistill.teachers.text_tower import TextTower
+from recdistill.teachers.text.tower import TextTower
 
 
 def network(seed=0, layers=3):

@@ -2,7 +2,7 @@
 
 import functools
 
-from recdistill.teachers.language_model import LanguageModel
+from recdistill.teachers.language_model.loading import LanguageModel
 
 TITLES = [
     "Star",

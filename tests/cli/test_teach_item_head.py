@@ -9,8 +9,8 @@ from recdistill.cli.teach_item_head import item_head
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError, RecdistillError
 from recdistill.knowledge import load_knowledge
-from recdistill.teachers.item_head_text import lm_text
-from recdistill.teachers.language_model import load_language_model
+from recdistill.teachers.item_head.text import lm_text
+from recdistill.teachers.language_model.loading import load_language_model
 from shop import ring_dataset
 
 app = typer.Typer()

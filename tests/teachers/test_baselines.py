@@ -6,8 +6,8 @@ import pytest
 
 from recdistill.teachers import base
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
-from recdistill.teachers.graph import GraphScorer
-from recdistill.teachers.text import encode_text
+from recdistill.teachers.graph.scorer import GraphScorer
+from recdistill.teachers.text.item_text import encode_text
 
 module = import_module("recdistill.teachers.baselines")  # the package exports the function of this name
 

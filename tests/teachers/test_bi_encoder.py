@@ -8,14 +8,14 @@ import torch
 from recdistill.errors import ConfigError, KnowledgeError, TrainingError
 from recdistill.knowledge import load_knowledge
 from recdistill.teachers import base
-from recdistill.teachers.bi_encoder import SAMPLE, BiEncoderTeacher
-from recdistill.teachers.bi_encoder_loss import Step, step_loss
-from recdistill.teachers.bi_encoder_model import BiEncoder, add_repeats
-from recdistill.teachers.bi_encoder_options import BiEncoderOptions
-from recdistill.teachers.bi_encoder_steps import Steps
-from recdistill.teachers.bi_encoder_training import BiEncoderTraining, scores_of
+from recdistill.teachers.bi_encoder.loss import Step, step_loss
+from recdistill.teachers.bi_encoder.model import BiEncoder, add_repeats
+from recdistill.teachers.bi_encoder.options import BiEncoderOptions
+from recdistill.teachers.bi_encoder.steps import Steps
+from recdistill.teachers.bi_encoder.teacher import SAMPLE, BiEncoderTeacher
+from recdistill.teachers.bi_encoder.training import BiEncoderTraining, scores_of
 from recdistill.teachers.embedding import newest_first, newest_of
-from recdistill.teachers.text_tower_loading import choose_trained
+from recdistill.teachers.text.tower_loading import choose_trained
 from recdistill.types import PAD
 from references import bi_encoder as reference
 from tiny_encoder import tiny_tower
@@ -78,7 +78,7 @@ def test_untrained_scores_are_cosines_of_whitened_vectors(walks):
     model = build(walks)
     history = np.array([[3, PAD, PAD, PAD]])
     scores = model.queries(history, model.table()) @ model.table().T * QUICK.temperature
-    from recdistill.teachers.text import whiten
+    from recdistill.teachers.text.item_text import whiten
 
     known = np.array([bool(t) for t in walks.catalogue.titles])
     white = torch.from_numpy(whiten(model.vectors.numpy(), known, 12))
@@ -263,7 +263,7 @@ def test_the_best_round_is_kept(walks, tmp_path, monkeypatch):
     """Where training makes it worse, the untrained model stays, and patience ends the training."""
     found = iter([0.5, 0.4, 0.3, 0.2, 0.6])
     record = lambda *_: {"hr@20": 0.0, "ndcg@20": next(found)}  # noqa: E731
-    monkeypatch.setattr("recdistill.teachers.bi_encoder_training.quality", record)
+    monkeypatch.setattr("recdistill.teachers.bi_encoder.training.quality", record)
     model, result = train(walks, tmp_path, epochs=5, patience=2)
     assert [r["round"] for r in result["history"]] == ["untrained", "head", "encoder", "encoder"]
     assert result["best"]["round"] == "untrained"
@@ -397,7 +397,7 @@ def test_killed_and_started_again_it_writes_the_same_file(walks, taught, tmp_pat
 
 def test_killed_while_answering(walks, taught, tmp_path, monkeypatch):
     out, _, rows = taught
-    monkeypatch.setattr("recdistill.teachers.bi_encoder._SHARD_ROWS", 100)
+    monkeypatch.setattr("recdistill.teachers.bi_encoder.teacher._SHARD_ROWS", 100)
 
     def die(count):
         raise KilledError

@@ -11,20 +11,20 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.knowledge import audit_knowledge, load_knowledge
 from recdistill.knowledge.official import export_official, import_official
-from recdistill.teachers import bigrec
-from recdistill.teachers.answer_facts import answer_facts
 from recdistill.teachers.backends.base import Generation
-from recdistill.teachers.bigrec import ALL, ground_answers, speakers
-from recdistill.teachers.grounding_encoders import (
+from recdistill.teachers.bigrec import teacher as bigrec
+from recdistill.teachers.bigrec.teacher import ALL, ground_answers, speakers
+from recdistill.teachers.grounding.answer_facts import answer_facts
+from recdistill.teachers.grounding.encoders import (
     LanguageModelEncoder,
     SentenceEncoder,
     Whitening,
     batches,
 )
-from recdistill.teachers.grounding_space import GroundOptions
-from recdistill.teachers.injection import popularity
-from recdistill.teachers.prompts import normalise_answer
-from recdistill.teachers.text import whiten
+from recdistill.teachers.grounding.injection import popularity
+from recdistill.teachers.grounding.space import GroundOptions
+from recdistill.teachers.language_model.prompts import normalise_answer
+from recdistill.teachers.text.item_text import whiten
 from shop import ring_dataset
 from tiny_lm import TITLES, tiny_lm
 

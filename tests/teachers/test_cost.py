@@ -11,9 +11,9 @@ from recdistill.cli.teach_cost import cost
 from recdistill.errors import ConfigError, RunError
 from recdistill.teachers.backends import HfGenerator, HttpGenerator, ScriptedGenerator
 from recdistill.teachers.cost import estimate_cost
-from recdistill.teachers.decoding import DecodeOptions
-from recdistill.teachers.generations import GenerationStore, generate_rows, title_requests
-from recdistill.teachers.prompts import load_template
+from recdistill.teachers.generation.answers import GenerationStore, generate_rows, title_requests
+from recdistill.teachers.generation.decoding import DecodeOptions
+from recdistill.teachers.language_model.prompts import load_template
 from shop import ring_dataset
 from tiny_lm import tiny_lm
 

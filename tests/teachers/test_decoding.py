@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError
-from recdistill.teachers import beam_cache
-from recdistill.teachers.beam_cache import CausalScorer
-from recdistill.teachers.beam_search import free_beam
-from recdistill.teachers.decoding import DecodeOptions, greedy
-from recdistill.teachers.title_search import constrained_beam
-from recdistill.teachers.trie import TitleTrie
+from recdistill.teachers.generation import beam_cache
+from recdistill.teachers.generation.beam_cache import CausalScorer
+from recdistill.teachers.generation.beam_search import free_beam
+from recdistill.teachers.generation.decoding import DecodeOptions, greedy
+from recdistill.teachers.generation.title_search import constrained_beam
+from recdistill.teachers.generation.trie import TitleTrie
 from references.decoding import beam_of_titles, next_log_probs, title_score
 from tiny_lm import TITLES, tiny_lm
 

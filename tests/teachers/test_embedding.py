@@ -13,7 +13,7 @@ from recdistill.teachers.embedding import (
     newest_first,
     sampled_loss,
 )
-from recdistill.teachers.text import encode_text
+from recdistill.teachers.text.item_text import encode_text
 from recdistill.types import PAD
 
 QUICK = EmbeddingOptions(last_items=3, epochs=4, batch_size=32, negatives=0, learning_rate=0.02)

@@ -8,19 +8,19 @@ import torch
 
 from recdistill.errors import ConfigError, DataError, RunError, TrainingError
 from recdistill.runs import read_manifest
-from recdistill.teachers.finetune import finetune, in_sft_sample
-from recdistill.teachers.finetune_data import (
+from recdistill.teachers.finetuning.data import (
     prompt_examples,
     reserved_tokens,
     rows_with_titles,
     sample_rows,
 )
-from recdistill.teachers.finetune_model import first_log_probabilities, prove_change
-from recdistill.teachers.finetune_options import PRESETS, FinetuneOptions, chosen_method, chosen_rate
+from recdistill.teachers.finetuning.finetune import finetune, in_sft_sample
+from recdistill.teachers.finetuning.model import first_log_probabilities, prove_change
+from recdistill.teachers.finetuning.options import PRESETS, FinetuneOptions, chosen_method, chosen_rate
 from recdistill.teachers.folds import fold_of_row
-from recdistill.teachers.language_model import load_language_model
-from recdistill.teachers.prompts import PromptTemplate
-from recdistill.teachers.small_lm import SmallLmOptions, train_small_lm
+from recdistill.teachers.language_model.loading import load_language_model
+from recdistill.teachers.language_model.prompts import PromptTemplate
+from recdistill.teachers.language_model.small import SmallLmOptions, train_small_lm
 from recdistill.types import PAD
 from shop import ring_dataset
 from teachers.conftest import build_dataset
@@ -203,7 +203,7 @@ def test_the_kept_adapter_is_the_best_on_validation_rows(lora, base, ring):
     tuned = load_language_model(base, adapter=lora)
     rows = sample_rows(rows_with_titles(ring, ring.rows("valid"), 3), 24, 0)
     found = examples(tuned, ring, rows, last_items=3, max_tokens=128)
-    from recdistill.teachers.token_training import Placed
+    from recdistill.teachers.language_model.token_training import Placed
 
     assert Placed(tuned.model, "float32").mean(found.all_batches()) == pytest.approx(
         manifest["valid_loss"], rel=1e-4

@@ -13,8 +13,8 @@ import pytest
 
 from recdistill.errors import KnowledgeError
 from recdistill.teachers.backends import Generation, GenerationRequest, ScriptedGenerator
-from recdistill.teachers.generation_lines import load_generations, whole_lines
-from recdistill.teachers.generations import GenerationStore, generate_rows, title_requests
+from recdistill.teachers.generation.answers import GenerationStore, generate_rows, title_requests
+from recdistill.teachers.generation.lines import load_generations, whole_lines
 
 SETTINGS = {"model": "m", "decode": {"beams": 2}}
 ROWS = [31, 7, 12, 99, 5, 64, 8, 2, 77, 40]
@@ -111,7 +111,7 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path, expected):
 import sys, time
 from teachers_generations import SCRIPT, SETTINGS, requests
 from recdistill.teachers.backends import ScriptedGenerator
-from recdistill.teachers.generations import GenerationStore, generate_rows
+from recdistill.teachers.generation.answers import GenerationStore, generate_rows
 
 class Slow(ScriptedGenerator):
     def generate(self, requests, progress=None):

@@ -5,9 +5,9 @@ import pytest
 
 from recdistill.errors import ConfigError
 from recdistill.teachers import base
-from recdistill.teachers.graph import GraphOptions, GraphScorer, last_items
-from recdistill.teachers.graph_teacher import GraphTeacher
-from recdistill.teachers.tuning import tune
+from recdistill.teachers.graph.scorer import GraphOptions, GraphScorer, last_items
+from recdistill.teachers.graph.teacher import GraphTeacher
+from recdistill.teachers.graph.tuning import tune
 from recdistill.types import PAD
 from references.graph_teacher import naive_matrix, naive_score
 

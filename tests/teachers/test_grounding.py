@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError
-from recdistill.teachers import grounding
-from recdistill.teachers.grounding import METRICS, Grounder
-from recdistill.teachers.grounding_beams import TitleIndex, check_beam_rule
+from recdistill.teachers.grounding import grounder as grounding
+from recdistill.teachers.grounding.beams import TitleIndex, check_beam_rule
+from recdistill.teachers.grounding.grounder import METRICS, Grounder
 from references.grounding import beams_first, distances, rankings, target_ranks
 
 N, COUNT, D, K = 30, 50, 12, 7

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError
-from recdistill.teachers.grounding import Grounder
-from recdistill.teachers.injection import (
+from recdistill.teachers.grounding.grounder import Grounder
+from recdistill.teachers.grounding.injection import (
     Injection,
     choose_gamma,
     collaborative,

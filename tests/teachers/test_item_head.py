@@ -9,21 +9,22 @@ import torch
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, RunError, TrainingError
 from recdistill.knowledge import load_knowledge
-from recdistill.teachers import base, item_head_training
-from recdistill.teachers.item_head import ItemHeadTeacher
-from recdistill.teachers.item_head_judging import TEMPERATURES, queries_of, temperature
-from recdistill.teachers.item_head_model import (
+from recdistill.teachers import base
+from recdistill.teachers.item_head import training as item_head_training
+from recdistill.teachers.item_head.judging import TEMPERATURES, queries_of, temperature
+from recdistill.teachers.item_head.model import (
     ItemHeadModel,
     choose_tuning,
     decoder_of,
     tuned_decoder,
 )
-from recdistill.teachers.item_head_options import ItemHeadOptions
-from recdistill.teachers.item_head_plan import Plan, item_tokens, segments
-from recdistill.teachers.item_head_space import joint_space, listed_mass
-from recdistill.teachers.item_head_training import ItemHeadTraining, know
+from recdistill.teachers.item_head.options import ItemHeadOptions
+from recdistill.teachers.item_head.plan import Plan, item_tokens, segments
+from recdistill.teachers.item_head.space import joint_space, listed_mass
+from recdistill.teachers.item_head.teacher import ItemHeadTeacher
+from recdistill.teachers.item_head.training import ItemHeadTraining, know
 from recdistill.teachers.order import ORDER
-from recdistill.teachers.text import encode_text
+from recdistill.teachers.text.item_text import encode_text
 from recdistill.types import PAD
 from shop import ITEMS, ring_dataset
 
@@ -496,7 +497,7 @@ def stop_after(count):
 
 def test_killed_anywhere_and_restarted_gives_the_same_file(ring, text, taught, tmp_path, monkeypatch):
     monkeypatch.setattr(item_head_training, "_CHECKPOINT_SECONDS", 0.0)  # a state after every step
-    monkeypatch.setattr("recdistill.teachers.item_head_answers._SHARD_ROWS", 64)
+    monkeypatch.setattr("recdistill.teachers.item_head.answers._SHARD_ROWS", 64)
     rows, kills = base.rows_to_teach(ring), 0
     for training, answering in [(5, 99), (14, 99), (99, 0), (99, 2), (99, 3), (99, 3), (99, 99)]:
         teacher = ItemHeadTeacher(tiny_lm(), text, QUICK, encoder="tfidf", instruction="next item")

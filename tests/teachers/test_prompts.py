@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.catalogue import normalise_title
 from recdistill.errors import ConfigError
-from recdistill.teachers.prompts import (
+from recdistill.teachers.language_model.prompts import (
     PROMPT_TEMPLATES,
     PromptTemplate,
     load_template,

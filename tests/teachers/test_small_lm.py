@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from recdistill.errors import ConfigError, DataError, RunError
-from recdistill.teachers.prompts import PROMPT_TEMPLATES
-from recdistill.teachers.small_lm import SmallLmOptions, train_small_lm
-from recdistill.teachers.small_lm_data import PackedBlocks, documents, token_stream, train_tokenizer
+from recdistill.teachers.language_model.prompts import PROMPT_TEMPLATES
+from recdistill.teachers.language_model.small import SmallLmOptions, train_small_lm
+from recdistill.teachers.language_model.small_data import (
+    PackedBlocks,
+    documents,
+    token_stream,
+    train_tokenizer,
+)
 from shop import ring_dataset
 from teachers.conftest import build_dataset
 
@@ -98,7 +103,7 @@ def test_a_stream_marks_where_documents_begin_and_end():
 def test_it_loads_like_any_downloaded_model(trained):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from recdistill.teachers.language_model import load_language_model
+    from recdistill.teachers.language_model.loading import load_language_model
 
     out, facts = trained
     model, words = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
@@ -162,14 +167,14 @@ def test_shapes_that_cannot_be_are_refused(change):
 
 @pytest.mark.parametrize("wrong", ["nowhere/", "/no/such/folder", "./x"])
 def test_a_folder_that_is_not_there(wrong):
-    from recdistill.teachers.language_model import load_language_model
+    from recdistill.teachers.language_model.loading import load_language_model
 
     with pytest.raises(ConfigError, match="recdistill lm train"):
         load_language_model(wrong)
 
 
 def test_errors_of_loading(trained, tmp_path, monkeypatch):
-    from recdistill.teachers.language_model import load_language_model
+    from recdistill.teachers.language_model.loading import load_language_model
 
     out, _ = trained
     with pytest.raises(ConfigError, match=r"no config\.json"):

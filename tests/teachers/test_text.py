@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from recdistill.errors import ConfigError, MissingExtraError
-from recdistill.teachers import text as text_module
-from recdistill.teachers.graph import unit_rows
-from recdistill.teachers.text import encode_text, whiten
+from recdistill.teachers.graph.scorer import unit_rows
+from recdistill.teachers.text import item_text as text_module
+from recdistill.teachers.text.item_text import encode_text, whiten
 
 TITLES = [
     "Zelda II: The Adventure of Link",

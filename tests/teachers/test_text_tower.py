@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError
-from recdistill.teachers.text_tower import LowerLayers, stack_of
-from recdistill.teachers.text_tower_loading import choose_trained, load_text_tower
+from recdistill.teachers.text.tower import LowerLayers, stack_of
+from recdistill.teachers.text.tower_loading import choose_trained, load_text_tower
 from tiny_encoder import save_encoder, tiny_tower
 
 TEXTS = ["part 1 of saga 2", "", "colour 7", "part 3 of saga 3 colour 4 , part 5", "saga"]

@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import log_softmax
 
 from recdistill.errors import ConfigError, RunError, TrainingError
-from recdistill.teachers import token_loss
-from recdistill.teachers.token_loss import TokenBatch, TokenLoss, padded_batch
-from recdistill.teachers.token_training import STATE, LoopOptions, rate, train_tokens
+from recdistill.teachers.language_model import token_loss
+from recdistill.teachers.language_model.token_loss import TokenBatch, TokenLoss, padded_batch
+from recdistill.teachers.language_model.token_training import STATE, LoopOptions, rate, train_tokens
 from recdistill.types import PAD
 from tiny_lm import tiny_lm
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recdistill.teachers import base
-from recdistill.teachers.transitions import TransitionGraph
+from recdistill.teachers.graph.transitions import TransitionGraph
 from references.graph_teacher import naive_matrix
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=9), min_size=1, max_size=5)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recdistill.teachers.finetune_options import FinetuneOptions
-    from recdistill.teachers.grounding_space import GroundOptions
+    from recdistill.teachers.finetuning.options import FinetuneOptions
+    from recdistill.teachers.grounding.space import GroundOptions
 
 STAGES = ("finetune", "generate", "ground")
 #: Encoders that are the language model itself.
@@ -139,8 +139,8 @@ class BigRecOptions:
     def check(self) -> None:
         """Build every part once: a wrong value is said now, not after hours of work."""
         from recdistill.errors import ConfigError
-        from recdistill.teachers.decoding import DecodeOptions
-        from recdistill.teachers.grounding_encoders import SentenceEncoder
+        from recdistill.teachers.generation.decoding import DecodeOptions
+        from recdistill.teachers.grounding.encoders import SentenceEncoder
 
         DecodeOptions(mode=self.decode, beams=self.beams or 1, max_new_tokens=self.max_new_tokens or 1)  # type: ignore[arg-type]
         if self.student is not None and self.decode != "constrained":
@@ -163,7 +163,7 @@ class BigRecOptions:
         import yaml
 
         from recdistill.errors import ConfigError, unknown_name
-        from recdistill.teachers.finetune_options import PRESETS as FINETUNING
+        from recdistill.teachers.finetuning.options import PRESETS as FINETUNING
 
         start = FINETUNING[self.preset]
         given: dict[str, Any] = {
@@ -189,7 +189,7 @@ class BigRecOptions:
     @property
     def ground(self) -> GroundOptions:
         """How texts are grounded."""
-        from recdistill.teachers.grounding_space import GroundOptions
+        from recdistill.teachers.grounding.space import GroundOptions
 
         wide = None if self.whiten is None or self.whiten < 0 else self.whiten
         return GroundOptions(self.metric, wide, str(self.beam_rule), self.top_k)

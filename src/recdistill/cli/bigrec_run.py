@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.backends import GenerationRequest, TextGenerator
-    from recdistill.teachers.bigrec import Speaker
-    from recdistill.teachers.grounding_encoders import TextEncoder
-    from recdistill.teachers.injection import Injection
-    from recdistill.teachers.language_model import LanguageModel
-    from recdistill.teachers.prompts import PromptTemplate
+    from recdistill.teachers.bigrec.teacher import Speaker
+    from recdistill.teachers.grounding.encoders import TextEncoder
+    from recdistill.teachers.grounding.injection import Injection
+    from recdistill.teachers.language_model.loading import LanguageModel
+    from recdistill.teachers.language_model.prompts import PromptTemplate
 
 
 @dataclass
@@ -37,10 +37,10 @@ class BigRecRun:
     closing: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        from recdistill.teachers.bigrec import speakers
-        from recdistill.teachers.bigrec_stages import make_room
+        from recdistill.teachers.bigrec.stages import make_room
+        from recdistill.teachers.bigrec.teacher import speakers
         from recdistill.teachers.folds import fold_of_row
-        from recdistill.teachers.prompts import load_template
+        from recdistill.teachers.language_model.prompts import load_template
 
         given = self.options
         self.template = load_template(given.domain)
@@ -71,8 +71,8 @@ class BigRecRun:
 
     def finetune(self) -> None:
         """Tune every model on the rows it may learn from."""
-        from recdistill.teachers.bigrec_stages import ADAPTERS, write_sample
-        from recdistill.teachers.finetune import finetune, in_sft_sample
+        from recdistill.teachers.bigrec.stages import ADAPTERS, write_sample
+        from recdistill.teachers.finetuning.finetune import finetune, in_sft_sample
 
         folder, learned = self.options.out / ADAPTERS, {}
         base = self._model(None)
@@ -94,7 +94,7 @@ class BigRecRun:
 
     def generate(self) -> None:
         """Ask every model for the answers to its rows."""
-        from recdistill.teachers.bigrec_stages import generate_answers, require_answered
+        from recdistill.teachers.bigrec.stages import generate_answers, require_answered
 
         reports = []
         for part in self.parts:
@@ -116,8 +116,8 @@ class BigRecRun:
         """Return what one model is asked: its rows, and some validation rows with their histories shuffled."""
         import numpy as np
 
-        from recdistill.teachers.bigrec import ALL
-        from recdistill.teachers.bigrec_stages import SHUFFLED
+        from recdistill.teachers.bigrec.stages import SHUFFLED
+        from recdistill.teachers.bigrec.teacher import ALL
         from recdistill.teachers.order import order_rows
 
         asked: list[tuple[str, npt.NDArray[np.int64], int | None]] = [(part.name, part.answers, None)]
@@ -141,15 +141,15 @@ class BigRecRun:
     def ground(self) -> None:
         """Ground what was written, and describe it."""
         from recdistill.knowledge.store import add_to_manifest
-        from recdistill.teachers.answer_facts import answer_facts
-        from recdistill.teachers.bigrec import ground_answers
-        from recdistill.teachers.bigrec_stages import (
+        from recdistill.teachers.bigrec.stages import (
             answered_in_sample,
             generation_settings,
             load_answers,
         )
-        from recdistill.teachers.prompts import normalise_answer
-        from recdistill.teachers.small_lm import trained_on
+        from recdistill.teachers.bigrec.teacher import ground_answers
+        from recdistill.teachers.grounding.answer_facts import answer_facts
+        from recdistill.teachers.language_model.prompts import normalise_answer
+        from recdistill.teachers.language_model.small import trained_on
 
         out, given = self.options.out, self.options
         answers = load_answers(out, self.parts, self.data)
@@ -198,11 +198,11 @@ class BigRecRun:
         """Return what shuffled histories cost, under the manifest's name for it; nothing where it was not asked."""
         import numpy as np
 
-        from recdistill.teachers.bigrec import ground_ranks
-        from recdistill.teachers.bigrec_stages import GENERATIONS, SHUFFLED
-        from recdistill.teachers.generation_lines import load_generations
+        from recdistill.teachers.bigrec.stages import GENERATIONS, SHUFFLED
+        from recdistill.teachers.bigrec.teacher import ground_ranks
+        from recdistill.teachers.generation.lines import load_generations
+        from recdistill.teachers.language_model.prompts import normalise_answer
         from recdistill.teachers.order import ORDER, order_record
-        from recdistill.teachers.prompts import normalise_answer
 
         given, folder = self.options, self.options.out / GENERATIONS / SHUFFLED
         if not folder.is_dir() or (injection is not None and injection.kind != "popularity"):
@@ -232,7 +232,7 @@ class BigRecRun:
         generator: TextGenerator,
         shuffle: int | None,
     ) -> list[GenerationRequest]:
-        from recdistill.teachers.bigrec_stages import requests_for
+        from recdistill.teachers.bigrec.stages import requests_for
 
         return requests_for(
             self.data,
@@ -248,8 +248,8 @@ class BigRecRun:
     def _generator(self, part: Speaker) -> tuple[TextGenerator, LanguageModel | None]:
         """Return who answers, and the model where it is in this process."""
         from recdistill.teachers.backends import HfGenerator, HttpGenerator
-        from recdistill.teachers.bigrec_stages import answer_length
-        from recdistill.teachers.decoding import DecodeOptions
+        from recdistill.teachers.bigrec.stages import answer_length
+        from recdistill.teachers.generation.decoding import DecodeOptions
 
         given, titles = self.options, self.data.catalogue.titles
         if given.backend == "http":
@@ -278,8 +278,8 @@ class BigRecRun:
     def _model(self, name: str | None) -> LanguageModel:
         """Return a tuned model by its name among the folds; None: the model as it was given."""
         from recdistill.errors import RunError
-        from recdistill.teachers.bigrec_stages import ADAPTERS
-        from recdistill.teachers.language_model import load_language_model
+        from recdistill.teachers.bigrec.stages import ADAPTERS
+        from recdistill.teachers.language_model.loading import load_language_model
 
         given = self.options
         adapter = None if name is None or given.tune == "none" else given.out / ADAPTERS / name
@@ -293,8 +293,8 @@ class BigRecRun:
         )
 
     def _encoder(self) -> TextEncoder:
-        from recdistill.teachers.bigrec import ALL
-        from recdistill.teachers.grounding_encoders import LanguageModelEncoder, SentenceEncoder
+        from recdistill.teachers.bigrec.teacher import ALL
+        from recdistill.teachers.grounding.encoders import LanguageModelEncoder, SentenceEncoder
 
         kind = str(self.options.ground_encoder)
         if kind not in OWN_ENCODERS:
@@ -303,7 +303,7 @@ class BigRecRun:
         return LanguageModelEncoder(lm, "mean" if kind == "mean" else "last")
 
     def _injection(self) -> Injection | None:
-        from recdistill.teachers.injection import collaborative, popularity
+        from recdistill.teachers.grounding.injection import collaborative, popularity
 
         given = self.options
         if given.inject == "none":

@@ -55,8 +55,8 @@ def train(
 
     from recdistill.cli.teach import Bars, refuse_existing
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.teachers.prompts import load_template
-    from recdistill.teachers.small_lm import SmallLmOptions, train_small_lm
+    from recdistill.teachers.language_model.prompts import load_template
+    from recdistill.teachers.language_model.small import SmallLmOptions, train_small_lm
 
     refuse_existing(out, overwrite)
     options = SmallLmOptions(

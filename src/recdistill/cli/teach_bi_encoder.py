@@ -80,9 +80,9 @@ def bi_encoder(
     from recdistill.cli.teach import beside_baselines, make_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers import rows_to_teach
-    from recdistill.teachers.bi_encoder import BiEncoderTeacher
-    from recdistill.teachers.bi_encoder_options import BiEncoderOptions
-    from recdistill.teachers.text_tower_loading import load_text_tower
+    from recdistill.teachers.bi_encoder.options import BiEncoderOptions
+    from recdistill.teachers.bi_encoder.teacher import BiEncoderTeacher
+    from recdistill.teachers.text.tower_loading import load_text_tower
 
     options = BiEncoderOptions(
         query=query,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.backends import HttpGenerator, TextGenerator
     from recdistill.teachers.backends.hf import HfGenerator
-    from recdistill.teachers.decoding import DecodeOptions
-    from recdistill.teachers.language_model import LanguageModel
-    from recdistill.teachers.prompts import PromptTemplate
+    from recdistill.teachers.generation.decoding import DecodeOptions
+    from recdistill.teachers.language_model.loading import LanguageModel
+    from recdistill.teachers.language_model.prompts import PromptTemplate
 
 Price = Annotated[float | None, typer.Option(help="Of a million tokens.", show_default=False)]
 
@@ -66,11 +66,11 @@ def cost(
     from recdistill.errors import unknown_name
     from recdistill.teachers import rows_to_teach
     from recdistill.teachers.backends import BACKENDS
-    from recdistill.teachers.bigrec_stages import answer_length, requests_for
+    from recdistill.teachers.bigrec.stages import answer_length, requests_for
     from recdistill.teachers.cost import estimate_cost
-    from recdistill.teachers.decoding import DecodeOptions
-    from recdistill.teachers.language_model import load_language_model
-    from recdistill.teachers.prompts import load_template
+    from recdistill.teachers.generation.decoding import DecodeOptions
+    from recdistill.teachers.language_model.loading import load_language_model
+    from recdistill.teachers.language_model.prompts import load_template
 
     if backend not in BACKENDS:
         raise unknown_name("backend", backend, BACKENDS)

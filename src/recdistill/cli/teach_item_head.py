@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.teachers.language_model import LanguageModel
+    from recdistill.teachers.language_model.loading import LanguageModel
 
 Model = Annotated[str, typer.Option(help="Folder or hub name of a causal language model.")]
 ItemText = Annotated[
@@ -101,11 +101,11 @@ def item_head(
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge.store import add_to_manifest
     from recdistill.teachers import rows_to_teach
-    from recdistill.teachers.item_head import ItemHeadTeacher
-    from recdistill.teachers.item_head_options import ItemHeadOptions
-    from recdistill.teachers.item_head_space import listed_mass
-    from recdistill.teachers.language_model import load_language_model
-    from recdistill.teachers.small_lm import trained_on
+    from recdistill.teachers.item_head.options import ItemHeadOptions
+    from recdistill.teachers.item_head.space import listed_mass
+    from recdistill.teachers.item_head.teacher import ItemHeadTeacher
+    from recdistill.teachers.language_model.loading import load_language_model
+    from recdistill.teachers.language_model.small import trained_on
 
     options = ItemHeadOptions(
         history=history,  # type: ignore[arg-type]  # the class checks it
@@ -165,7 +165,7 @@ def _text(
 ) -> tuple[npt.NDArray[np.float32] | None, str | None]:
     """Return the whitened item text vectors and the encoder's name, or None and None."""
     from recdistill.cli.teach import encode_titles, item_vectors
-    from recdistill.teachers.item_head_text import lm_text
+    from recdistill.teachers.item_head.text import lm_text
 
     if kind == "none":
         return None, None

@@ -9,23 +9,23 @@ from recdistill.teachers.base import (
     rows_to_teach,
 )
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
-from recdistill.teachers.bi_encoder import BiEncoderTeacher
-from recdistill.teachers.bi_encoder_options import BiEncoderOptions
+from recdistill.teachers.bi_encoder import BiEncoderOptions, BiEncoderTeacher
 from recdistill.teachers.embedding import EmbeddingOptions, EmbeddingTeacher, TextQuery
-from recdistill.teachers.finetune import finetune
-from recdistill.teachers.finetune_options import FinetuneOptions
-from recdistill.teachers.graph import GraphOptions, GraphScorer
-from recdistill.teachers.graph_teacher import GraphTeacher
+from recdistill.teachers.finetuning import FinetuneOptions, finetune
+from recdistill.teachers.graph import GraphOptions, GraphScorer, GraphTeacher, TransitionGraph, tune
 from recdistill.teachers.grounding import Grounder
-from recdistill.teachers.item_head import ItemHeadTeacher
-from recdistill.teachers.item_head_options import ItemHeadOptions
-from recdistill.teachers.language_model import LanguageModel, load_language_model
+from recdistill.teachers.item_head import ItemHeadOptions, ItemHeadTeacher
+from recdistill.teachers.language_model import (
+    PROMPT_TEMPLATES,
+    LanguageModel,
+    PromptTemplate,
+    SmallLmOptions,
+    load_language_model,
+    load_template,
+    train_small_lm,
+)
 from recdistill.teachers.precomputed import precomputed
-from recdistill.teachers.prompts import PROMPT_TEMPLATES, PromptTemplate, load_template
-from recdistill.teachers.small_lm import SmallLmOptions, train_small_lm
 from recdistill.teachers.text import ItemText, encode_text, whiten
-from recdistill.teachers.transitions import TransitionGraph
-from recdistill.teachers.tuning import tune
 
 #: Teachers that answer a dataset; the third, `precomputed`, has already answered.
 TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {

@@ -24,9 +24,9 @@ from recdistill.evaluate.ranks import RankPair, target_ranks
 from recdistill.knowledge.store import title_hash
 from recdistill.runs import atomic_file, fingerprint, write_json
 from recdistill.teachers.base import Scorer
-from recdistill.teachers.graph import GraphOptions, GraphScorer
-from recdistill.teachers.text import TFIDF, ItemText, encode_text
-from recdistill.teachers.tuning import GRID, tune
+from recdistill.teachers.graph.scorer import GraphOptions, GraphScorer
+from recdistill.teachers.graph.tuning import GRID, tune
+from recdistill.teachers.text.item_text import TFIDF, ItemText, encode_text
 from recdistill.types import Split
 
 Ints = npt.NDArray[np.int64]

@@ -20,7 +20,7 @@ from recdistill.errors import ConfigError, RunError
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.backends.hf import HfGenerator
 from recdistill.teachers.base import Progress
-from recdistill.teachers.generation_lines import line_of
+from recdistill.teachers.generation.lines import line_of
 
 
 @dataclass(frozen=True)

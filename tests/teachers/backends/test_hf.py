@@ -6,8 +6,8 @@ import torch
 
 from recdistill.errors import ConfigError
 from recdistill.teachers.backends import GenerationRequest, HfGenerator
-from recdistill.teachers.decoding import DecodeOptions
-from recdistill.teachers.generations import GenerationStore, generate_rows
+from recdistill.teachers.generation.answers import GenerationStore, generate_rows
+from recdistill.teachers.generation.decoding import DecodeOptions
 from tiny_lm import TITLES, tiny_lm
 
 COMPLETIONS = [f'"{title}"' for title in TITLES] + ["", '"Up"']  # one without a title, one twice

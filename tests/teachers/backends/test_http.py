@@ -13,7 +13,7 @@ from recdistill.errors import ConfigError, RunError
 from recdistill.teachers.backends.base import GenerationRequest
 from recdistill.teachers.backends.http import HttpGenerator
 from recdistill.teachers.backends.http_answers import seconds_to_wait
-from recdistill.teachers.generations import GenerationStore, generate_rows
+from recdistill.teachers.generation.answers import GenerationStore, generate_rows
 
 
 @pytest.fixture

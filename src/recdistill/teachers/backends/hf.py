@@ -14,14 +14,14 @@ from recdistill.errors import ConfigError
 from recdistill.runs import fingerprint
 from recdistill.teachers.backends.base import Generation, GenerationRequest
 from recdistill.teachers.base import Progress
-from recdistill.teachers.beam_cache import CacheKind, CausalScorer
-from recdistill.teachers.beam_search import free_beam
-from recdistill.teachers.decoding import Answers, DecodeOptions, greedy
-from recdistill.teachers.title_search import constrained_beam
-from recdistill.teachers.trie import TitleTrie
+from recdistill.teachers.generation.beam_cache import CacheKind, CausalScorer
+from recdistill.teachers.generation.beam_search import free_beam
+from recdistill.teachers.generation.decoding import Answers, DecodeOptions, greedy
+from recdistill.teachers.generation.title_search import constrained_beam
+from recdistill.teachers.generation.trie import TitleTrie
 
 if TYPE_CHECKING:
-    from recdistill.teachers.language_model import LanguageModel
+    from recdistill.teachers.language_model.loading import LanguageModel
 
 #: Row ids ``B`` to log-probabilities ``(B, I)`` of the items, such as a student's log-softmax.
 ItemLogProbs = Callable[[Sequence[int]], Tensor]

@@ -32,7 +32,7 @@ class ScriptedGenerator:
     def __init__(self, answers: Mapping[int, str | Sequence[str] | Generation] | Path | str) -> None:
         if isinstance(answers, (str, Path)):
             # here, because that file's types come from this package
-            from recdistill.teachers.generation_lines import load_generations
+            from recdistill.teachers.generation.lines import load_generations
 
             answers = load_generations(answers)
         self.answers = {key: _generation(key, answer) for key, answer in answers.items()}
