@@ -97,12 +97,16 @@ class StudentOutput:
         ``(I,)`` or None.
     embed_items
         Maps ``(n,)`` item indices to the ``(n, d)`` vectors that the student reads as input.
+    cold
+        ``(I,)`` bool, items that training never saw and whose vectors come from their text: a loss over many items
+        leaves them out, for it could teach only that they are never the answer. None: there are none.
     """
 
     hidden: Tensor
     item_table: Tensor
     item_bias: Tensor | None
     embed_items: Callable[[Tensor], Tensor]
+    cold: Tensor | None = None
     _memo: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -122,3 +122,22 @@ def test_no_buffer_is_larger_than_the_budget():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         CE(**options)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_cold_items_are_left_out_and_take_no_gradient(bias):
+    hidden, table, offsets, targets = parts(torch.float64, bias=bias)
+    cold = torch.zeros(ITEMS, dtype=torch.bool)
+    cold[[i for i in range(ITEMS) if i not in targets.tolist()][:3]] = True
+    output = StudentOutput(hidden, table, offsets, lambda items: table[items], cold)
+    batch = Batch(
+        torch.zeros(ROWS, 1, dtype=torch.int64), torch.ones(ROWS), None, targets, torch.arange(ROWS)
+    )
+    warm = (~cold).nonzero().flatten()
+    place = torch.full((ITEMS,), -1)
+    place[warm] = torch.arange(len(warm))
+    expected = whole(hidden, table[warm], None if offsets is None else offsets[warm], place[targets])
+    leaves = [hidden, table, offsets]
+    ours = results(CE()(output, batch), leaves)
+    torch.testing.assert_close(ours, results(expected, leaves), rtol=1e-10, atol=1e-12)
+    assert not ours[1][1][cold].any()

@@ -1,6 +1,7 @@
 """BCE, BPR, gBCE and the sampled softmax against their formulas."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +135,14 @@ def test_sampled_ce_matches_the_naive_version(data, n):
 def test_sampling_every_item_once_is_the_full_softmax(row, target):
     value = sampled_cross_entropy(answer_of([row]), torch.tensor([target]), torch.arange(5), torch.zeros(5))
     assert value.item() == pytest.approx(naive.cross_entropy(row, target), rel=1e-6, abs=1e-9)
+
+
+def test_cold_items_add_nothing_to_the_sampled_sum():
+    answer = replace(
+        answer_of([[0.3, -1.0, 0.8, 2.0, 0.1]]), cold=torch.tensor([False, True, False, True, False])
+    )
+    value = sampled_cross_entropy(answer, torch.tensor([2]), torch.arange(5), torch.zeros(5))
+    assert value.item() == pytest.approx(naive.cross_entropy([0.3, 0.8, 0.1], 1), rel=1e-6)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0])

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from recdistill.data import SequenceDataset
+from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError
 from recdistill.train import BatchLoader
 from recdistill.types import PAD
@@ -86,3 +89,15 @@ def test_wrong_supervision_and_no_rows(dataset: SequenceDataset) -> None:
         BatchLoader(dataset, "some", 5, 8)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no training row"):
         BatchLoader(dataset, "last", 5, 8, row_ids=np.zeros(0, dtype=np.int64))
+
+
+def test_negatives_come_from_the_given_items_alone(dataset: SequenceDataset) -> None:
+    frame = pl.DataFrame({"item_id": [f"j{k:02d}" for k in range(2 * ITEMS)], "title": ["?"] * 2 * ITEMS})
+    spread = replace(dataset, catalogue=Catalogue(frame), events=2 * dataset.events)  # odd items: never seen
+    loader = BatchLoader(spread, "last", 5, batch_size=64, negatives=8, drawn_from=np.arange(0, 2 * ITEMS, 2))
+    for batch in loader.epoch(0):
+        assert batch.negatives is not None
+        assert not (batch.negatives % 2).any()
+        assert len(batch.negatives.unique()) > ITEMS // 2
+        assert not (batch.negatives == batch.targets[:, None]).any()
+        assert not (batch.negatives[:, :, None] == batch.history[:, None, :]).any()

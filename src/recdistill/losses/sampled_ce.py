@@ -51,7 +51,10 @@ def sampled_cross_entropy(
     """
     offset = log_counts if output.item_bias is None else log_counts - output.item_bias[sample]
     others = output.hidden @ output.item_table[sample].T - offset  # (S, n)
-    others = others.masked_fill(sample == targets.unsqueeze(1), -torch.inf)
+    left_out = sample == targets.unsqueeze(1)  # (S, n)
+    if output.cold is not None:
+        left_out = left_out | output.cold[sample]
+    others = others.masked_fill(left_out, -torch.inf)
     positive = output.scores(targets.unsqueeze(1))  # (S, 1)
     return (torch.cat([positive, others], dim=1).logsumexp(1) - positive.squeeze(1)).mean()
 

@@ -85,7 +85,9 @@ class SequenceModel(nn.Module):
     def forward(self, batch: Batch) -> StudentOutput:
         """Answer a batch."""
         hidden = self.encode(batch.history, batch.lengths, batch.positions)
-        return StudentOutput(hidden, self.output_encoder(None), self.item_bias, self.item_encoder)
+        warm = self.output_encoder.warm
+        cold = None if warm is None else ~warm.flatten()  # (I,)
+        return StudentOutput(hidden, self.output_encoder(None), self.item_bias, self.item_encoder, cold)
 
     @torch.no_grad()
     def score(self, history: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class BatchLoader:
         The teacher's rows, or None.
     row_ids
         Train on these rows only, or on all if None.
+    drawn_from
+        ``(m,)`` the items that negatives are drawn from, every item of the training events among them; None: all.
     process, processes
         This process and their number; each takes every `processes`-th window of a batch.
     """
@@ -63,6 +65,7 @@ class BatchLoader:
     negatives: int = 0
     knowledge: Knowledge | None = None
     row_ids: Ints | None = None
+    drawn_from: Ints | None = None
     process: int = 0
     processes: int = 1
 
@@ -157,11 +160,7 @@ class BatchLoader:
             positions = np.flatnonzero(supervised)
             owner, answers = positions // width, following[supervised]
         targets, row_ids = events[answers], self._row_of_event[answers]
-        sampled = None
-        if self.negatives:
-            sampled = sample_negatives(
-                generator, targets, history, owner, self.negatives, self.dataset.item_count
-            )
+        sampled = self._negatives(generator, targets, history, owner) if self.negatives else None
         rows = torch.from_numpy(row_ids)
         return Batch(
             history=torch.from_numpy(history),
@@ -172,3 +171,15 @@ class BatchLoader:
             negatives=None if sampled is None else torch.from_numpy(sampled),
             knowledge=None if self.knowledge is None else self.knowledge.rows_for(rows),
         )
+
+    def _negatives(self, generator: np.random.Generator, targets: Ints, history: Ints, owner: Ints) -> Ints:
+        """Draw ``(S, n)`` items; those of a part of the catalogue are numbered anew, drawn, and named again."""
+        items = self.drawn_from
+        if items is None:
+            return sample_negatives(
+                generator, targets, history, owner, self.negatives, self.dataset.item_count
+            )
+        place = np.full(self.dataset.item_count + 1, PAD)  # the last entry answers for PAD = -1
+        place[items] = np.arange(len(items))
+        drawn = sample_negatives(generator, place[targets], place[history], owner, self.negatives, len(items))
+        return items[drawn]

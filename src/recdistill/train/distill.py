@@ -114,6 +114,7 @@ def distill(
         negatives=negatives if loss.needs_negatives else 0,
         knowledge=knowledge if strategies else None,
         row_ids=row_ids if coverage == "skip" else None,
+        drawn_from=None if model.output_encoder.warm is None else np.flatnonzero(~dataset.cold_items),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
     )
