@@ -91,7 +91,7 @@ def test_the_command_writes_knowledge_and_goes_on_where_it_was(folders, tmp_path
 def test_other_ways_to_read_items(folders, tmp_path, options):
     if "lora" in options:
         pytest.importorskip("peft")
-    output = teach(folders, tmp_path / "k", "--folds", 1, "--splits", "test", *options)
+    output = teach(folders, tmp_path / "k", "--folds", 1, "--splits", "valid", *options)
     known = load_knowledge(tmp_path / "k", SequenceDataset.load(folders / "d"), check=True)
     assert known.manifest["encoder"] == ("lm:lm" if "lm" in options else None)
     assert known.manifest["cross_fitting"].startswith("none")

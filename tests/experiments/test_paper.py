@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from recdistill.evaluate.significance import holm
 from recdistill.experiments import make_plan, reproduce
 from recdistill.experiments.published import TABLES, TEACHER, TEACHER_SECONDS, Match
 from recdistill.experiments.timing import teacher_time
-from recdistill.knowledge import audit_knowledge, load_knowledge
+from recdistill.knowledge import audit_knowledge, load_knowledge, save_knowledge
+from recdistill.teachers.answer_time import clocked
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +108,21 @@ def test_tables_1_and_6_measure_time(page, published, shop, out):
     )
 
 
-def test_a_teacher_that_cannot_be_asked_again_is_not_timed(shop, monkeypatch, tmp_path):
+def test_a_teacher_that_cannot_be_asked_again_tells_the_time_it_took(shop, tmp_path):
     data = SequenceDataset.load(shop.dataset)
     known = load_knowledge(shop.knowledge, data)
-    for manifest, wall in (({"teacher": "bigrec"}, None), ({"teacher": "x", "seconds_per_row": 0.5}, 20.0)):
-        other = replace(known, manifest={**known.manifest, **manifest})
-        monkeypatch.setattr("recdistill.experiments.timing.load_knowledge", lambda *_, o=other: o)
-        found = teacher_time(shop.knowledge, data, shop.dataset, filter_seen=True, cache=tmp_path)
-        assert found.wall == wall
-        assert found.cpu is None
-        assert "told" in found.how if wall else "not measured" in found.how
+    other = replace(known, manifest={**known.manifest, "teacher": "bigrec"})
+    save_knowledge(other, tmp_path / "k", dataset=data)
+    found = teacher_time(tmp_path / "k", data, shop.dataset, filter_seen=True, cache=tmp_path / "c")
+    assert (found.wall, found.cpu) == (None, None)
+    assert "not measured" in found.how
+    with clocked(tmp_path / "k", 8):
+        time.sleep(0.02)
+    found = teacher_time(tmp_path / "k", data, shop.dataset, filter_seen=True, cache=tmp_path / "c")
+    assert found.wall is not None
+    assert 0.02 / 8 * 40 <= found.wall < 5
+    assert found.cpu is None
+    assert "took to answer" in found.how
 
 
 def test_tables_2_and_3_are_the_audits(page, shop, out):

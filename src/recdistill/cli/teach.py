@@ -302,7 +302,7 @@ def finish(
     filter_seen: bool,
     overwrite: bool,
 ) -> None:
-    """Save, then set the teacher beside the free baselines on valid and test rows."""
+    """Save, then set the teacher beside the free baselines on the validation rows."""
     from recdistill.knowledge import save_knowledge
 
     save_knowledge(knowledge, out, overwrite=overwrite, dataset=data)
@@ -312,18 +312,21 @@ def finish(
 def beside_baselines(
     knowledge: Knowledge, data: SequenceDataset, dataset: Path, out: Path, filter_seen: bool
 ) -> None:
-    """Say what was written to `out`, and set it beside the free baselines on valid and test rows."""
+    """Say what was written to `out`, and set it beside the free baselines on the validation rows.
+
+    The test rows are left for `recdistill compare`: settings that are tried one after the other are not picked there.
+    """
     from recdistill.knowledge import teacher_evaluation
     from recdistill.teachers import evaluate_baselines
 
     print(f"{len(knowledge):,} rows, top {knowledge.manifest['top_k']} each, written to {out}")
-    for split in ("valid", "test"):
-        teacher = teacher_evaluation(knowledge, data, split, filter_seen)
-        if teacher is None:
-            continue
-        free = evaluate_baselines(data, split, filter_seen=filter_seen, cache=dataset / "baselines")
-        lines = {f"{teacher.name} (this teacher)": teacher, **free}
-        print(f"\n{teacher.protocol:<56} {'HR@20':>8} {'NDCG@20':>8}")
-        for name, evaluation in lines.items():
-            metrics = evaluation.metrics((20,))
-            print(f"  {name:<54} {metrics['hr@20']:8.4f} {metrics['ndcg@20']:8.4f}")
+    teacher = teacher_evaluation(knowledge, data, "valid", filter_seen)
+    if teacher is None:
+        return
+    free = evaluate_baselines(data, "valid", filter_seen=filter_seen, cache=dataset / "baselines")
+    lines = {f"{teacher.name} (this teacher)": teacher, **free}
+    print(f"\n{teacher.protocol:<56} {'HR@20':>8} {'NDCG@20':>8}")
+    for name, evaluation in lines.items():
+        metrics = evaluation.metrics((20,))
+        print(f"  {name:<54} {metrics['hr@20']:8.4f} {metrics['ndcg@20']:8.4f}")
+    print(f"\nOn the test rows, once everything is chosen: recdistill compare {out} --dataset {dataset}")

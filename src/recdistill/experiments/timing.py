@@ -14,6 +14,7 @@ from recdistill.export import Recommender
 from recdistill.knowledge import load_knowledge
 from recdistill.runs import MANIFEST, file_checksum, fingerprint, read_json, write_json
 from recdistill.teachers import GraphOptions, GraphScorer, encode_text
+from recdistill.teachers.answer_time import seconds_per_row
 
 __all__ = ["PassTime", "student_time", "teacher_time"]
 
@@ -60,13 +61,13 @@ def teacher_time(
 ) -> PassTime:
     """Measure a teacher that can be built from its knowledge folder, or return the time that it told.
 
-    A graph teacher is built again and asked. The manifest of another teacher may tell its ``seconds_per_row``.
+    A graph teacher is built again and asked; the others kept the time of their answers in their folder.
     """
     manifest = load_knowledge(folder, dataset).manifest
     rows = len(dataset.rows("test"))
-    if "seconds_per_row" in manifest:
-        seconds = float(manifest["seconds_per_row"]) * rows
-        return PassTime(rows, seconds, None, "as the teacher told while it answered, on its own machine")
+    each = seconds_per_row(folder)
+    if each is not None:
+        return PassTime(rows, each * rows, None, "as the teacher took to answer, on its own machine")
     if manifest.get("teacher") != "graph":
         why = f"not measured: a {manifest.get('teacher')} teacher cannot be asked again from its knowledge"
         return PassTime(rows, None, None, why)

@@ -29,6 +29,7 @@ from recdistill.knowledge.row_files import write_row_ids
 from recdistill.knowledge.shards import ShardWriter
 from recdistill.knowledge.store import provenance
 from recdistill.teachers import base
+from recdistill.teachers.answer_time import clocked
 from recdistill.teachers.bi_encoder.answers import TrainedModels
 from recdistill.teachers.bi_encoder.model import BiEncoder
 from recdistill.teachers.bi_encoder.options import BiEncoderOptions
@@ -185,7 +186,8 @@ class BiEncoderTeacher:
         for start in range(0, len(asked), _SHARD_ROWS):
             part = asked[start : start + _SHARD_ROWS]
             if len(writer.pending(dataset.row_ids[part])):
-                known = models.answer(dataset, part, weight[part], top_k)
+                with clocked(out, len(part)):
+                    known = models.answer(dataset, part, weight[part], top_k)
                 writer.append(known.row_ids, **known.fields)
             if progress is not None:
                 progress(len(part))

@@ -26,6 +26,7 @@ import polars as pl
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import RunError
 from recdistill.runs import MANIFEST, atomic_file, read_manifest
+from recdistill.teachers.answer_time import clocked
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
 from recdistill.teachers.bigrec.teacher import Speaker
@@ -166,7 +167,8 @@ def generate_answers(
         Called with the rows answered.
     """
     store = GenerationStore(folder / GENERATIONS / name, {**generator.settings, **settings})
-    return generate_rows(generator, requests, store, progress=progress)
+    with clocked(folder, len(store.pending(requests))):
+        return generate_rows(generator, requests, store, progress=progress)
 
 
 def load_answers(folder: Path, parts: Sequence[Speaker], dataset: SequenceDataset) -> dict[int, Generation]:

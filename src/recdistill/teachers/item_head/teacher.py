@@ -28,6 +28,7 @@ from recdistill.knowledge.shards import ShardWriter
 from recdistill.knowledge.store import provenance
 from recdistill.runs import fingerprint
 from recdistill.teachers import base
+from recdistill.teachers.answer_time import clocked
 from recdistill.teachers.item_head.answers import answer, history_scores
 from recdistill.teachers.item_head.model import (
     ItemHeadModel,
@@ -180,7 +181,10 @@ class ItemHeadTeacher:
             if len(left):
                 model, _ = self._trained(dataset, name, share, Path(out), None)
                 plan = Plan.of(dataset, self._segments(dataset), asked, self.options.max_items)
-                answer(model, plan, left, axes, table, writer, self.options, top_k=top_k, progress=progress)
+                with clocked(out, len(left)):
+                    answer(
+                        model, plan, left, axes, table, writer, self.options, top_k=top_k, progress=progress
+                    )
         cold = int((np.bincount(dataset.targets(shares[FULL][0]), minlength=dataset.item_count) == 0).sum())
         writer.manifest = {**writer.manifest, "models": reached, "items_without_training_events": cold}
         order = order_sensitivity(
