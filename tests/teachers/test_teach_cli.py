@@ -35,7 +35,8 @@ def test_graph_writes_knowledge_and_stands_beside_the_baselines(folder, tmp_path
         "seen items kept",
     ):
         assert name in output
-    assert list((folder / "baselines").glob("graph-text-*/test.parquet"))
+    assert list((folder / "baselines").glob("graph-text-*/valid.parquet"))
+    assert not list((folder / "baselines").glob("graph-text-*/test.parquet"))  # read once, by compare
 
 
 def test_graph_takes_weights_and_needs_no_text(folder, tmp_path):
