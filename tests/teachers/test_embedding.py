@@ -11,6 +11,7 @@ from recdistill.teachers.embedding import (
     TextQuery,
     fit,
     newest_first,
+    quality,
     sampled_loss,
 )
 from recdistill.teachers.text.item_text import encode_text
@@ -32,8 +33,9 @@ def test_the_query_follows_its_equation():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter))
         a, (m0, m1, m2), b = model.lag, model.maps, model.bias
-        full = b + a[0] * z[5] @ m0 + a[1] * z[2] @ m1 + (a[2] * z[0] + a[3] * z[2]) @ m2
-        short = b + a[0] * z[3] @ m0
+        s = model.log_scale.exp()
+        full = s * (b + a[0] * z[5] @ m0 + a[1] * z[2] @ m1 + (a[2] * z[0] + a[3] * z[2]) @ m2)
+        short = s * (b + a[0] * z[3] @ m0)
         found = model(torch.tensor([[5, 2, 0, 2], [3, PAD, PAD, PAD]]))
     torch.testing.assert_close(found, torch.stack([full, short]))
 
@@ -106,6 +108,26 @@ def test_no_row_is_answered_by_a_model_that_saw_its_sequence(walks, table):
 def test_text_helps_on_held_out_rows(walks, table):
     known = EmbeddingTeacher(table, QUICK).teach(walks, walks.rows("test"))
     assert (known.target_rank < 5).mean() > 1.5 * 5 / 24
+
+
+def test_it_is_never_worse_on_validation_than_untrained(walks, table):
+    z, rows = torch.from_numpy(table), walks.rows("train", prefixes=True)
+    wild = EmbeddingOptions(last_items=3, epochs=3, batch_size=32, negatives=0, learning_rate=5.0)
+    valid = walks.rows("valid")
+    start = quality(TextQuery(z, 3), walks, valid)
+    model = fit(walks, z, rows, wild)
+    assert quality(model, walks, valid) > start - 1e-3  # ties turn with the scale
+    assert 0 < model.log_scale.exp() < 1e3
+
+
+def test_the_scale_is_where_validation_is_likeliest(walks, table):
+    model = fit(walks, torch.from_numpy(table), walks.rows("train", prefixes=True), QUICK)
+    valid = walks.rows("valid")
+    history, targets = torch.from_numpy(newest_first(walks, valid, 3)), torch.from_numpy(walks.targets(valid))
+    with torch.no_grad():
+        scores = model(history) @ model.table.T
+    losses = [cross_entropy(scores * factor, targets).item() for factor in (0.5, 0.8, 1.0, 1.25, 2.0)]
+    assert losses[2] == min(losses)
 
 
 @pytest.mark.parametrize("wrong", [{"folds": 1}, {"epochs": 0}, {"last_items": 0}, {"negatives": -1}])

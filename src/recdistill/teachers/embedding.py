@@ -2,12 +2,15 @@
 
 With z_i the whitened text vector of item i and h_n the last item of a history::
 
-    q = b + M_0 a_0 z_{h_n} + M_1 a_1 z_{h_{n-1}} + M_2 Σ_{2≤k<L} a_k z_{h_{n-k}}     # (1)
+    q = s (b + M_0 a_0 z_{h_n} + M_1 a_1 z_{h_{n-1}} + M_2 Σ_{2≤k<L} a_k z_{h_{n-k}})   # (1)
     score(i) = q · z_i                                                              # (2)
     loss = -log( e^{score(y)} / (e^{score(y)} + (I-1)/m Σ_{j∈sample} e^{score(j)}) )      # (3)
 
 Eq. 3 is the softmax over the catalogue, estimated from m uniformly drawn items. Nothing in the model
-belongs to one item, so it ranks items that were never bought as well.
+belongs to one item, so it ranks items that were never bought as well. Untrained it is the cosine-like similarity to
+a decaying mean of the history, which is hard to beat at the top of the list: training can lower eq. 3 and worsen
+NDCG@20. So the start is one of the candidates, validation NDCG@20 picks among them, and s is then set to where the
+true items of validation are likeliest.
 
 A teacher that ranks rows it was trained on repeats their answers. The teacher is therefore cross-fitted:
 sequences are dealt into F folds, one model is trained without each, and a training row is answered by the model
@@ -18,6 +21,7 @@ the mean of the F scores. Item vectors are shared by all folds, so queries of di
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -39,6 +43,10 @@ Floats = npt.NDArray[np.float32]
 # The last item and the one before have a map of their own, all older ones share the third.
 _MAPS = 3
 
+# Candidates for 1 / s after training, as multiples of the trained one.
+_TEMPERATURES = tuple(2.0 ** (k / 4) for k in range(-12, 13))
+_VALID_ROWS = 2048
+
 
 @dataclass(frozen=True)
 class EmbeddingOptions:
@@ -51,7 +59,7 @@ class EmbeddingOptions:
     folds
         F ≥ 2.
     epochs, patience
-        At most so many passes, and how many without a better validation loss end the training.
+        At most so many passes, and how many without a better validation NDCG@20 end the training.
     batch_size
         Rows a step.
     negatives
@@ -97,8 +105,9 @@ class TextQuery(nn.Module):
         super().__init__()
         self.register_buffer("table", table, persistent=False)
         width = table.shape[1]
+        self.log_scale = nn.Parameter(torch.tensor(-0.5 * math.log(width)))  # log s
         self.lag = nn.Parameter(0.6 ** torch.arange(last_items))  # a_k
-        self.maps = nn.Parameter(torch.eye(width).repeat(_MAPS, 1, 1) / width**0.5)  # (3, D, D)
+        self.maps = nn.Parameter(torch.eye(width).repeat(_MAPS, 1, 1))  # (3, D, D)
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, history: Tensor) -> Tensor:
@@ -108,7 +117,7 @@ class TextQuery(nn.Module):
         query = self.bias + vectors[:, 0] @ self.maps[0]
         if vectors.shape[1] > 1:
             query = query + vectors[:, 1] @ self.maps[1]
-        return query + vectors[:, 2:].sum(1) @ self.maps[2]
+        return self.log_scale.exp() * (query + vectors[:, 2:].sum(1) @ self.maps[2])
 
 
 def newest_first(dataset: SequenceDataset, rows: Ints, count: int) -> Ints:
@@ -150,12 +159,12 @@ def fit(
     seed: int = 0,
     progress: base.Progress | None = None,
 ) -> TextQuery:
-    """Train a query on the rows, until the loss over the whole catalogue on validation rows stops falling.
+    """Train a query on the rows, until NDCG@20 on validation rows stops rising.
 
     Parameters
     ----------
     dataset
-        Where rows and validation rows come from; without validation rows all epochs are run.
+        Where rows and validation rows come from; without validation rows all epochs are run and s is as trained.
     table
         ``(I, D)`` float32.
     rows
@@ -174,8 +183,8 @@ def fit(
     )
     history = torch.from_numpy(newest_first(dataset, rows, options.last_items))  # (n, L)
     targets = torch.from_numpy(dataset.targets(rows))
-    valid = base.some_rows(dataset.rows("valid"), 2048)
-    best, best_state, since = float("inf"), copy.deepcopy(model.state_dict()), 0
+    valid = base.some_rows(dataset.rows("valid"), _VALID_ROWS)
+    best, best_state, since = quality(model, dataset, valid), copy.deepcopy(model.state_dict()), 0
     for _ in range(options.epochs):
         order = torch.randperm(len(rows), generator=generator)
         for start in range(0, len(rows), options.batch_size):
@@ -186,8 +195,8 @@ def fit(
             optimiser.step()
             if progress is not None:
                 progress(len(batch))
-        reached = whole_loss(model, dataset, valid) if len(valid) else -float("inf")
-        if reached < best:
+        reached = quality(model, dataset, valid)
+        if reached > best:
             best, best_state, since = reached, copy.deepcopy(model.state_dict()), 0
         elif len(valid):
             since += 1
@@ -195,18 +204,32 @@ def fit(
                 break
     if len(valid):
         model.load_state_dict(best_state)
+        _calibrate(model, dataset, valid)
     return model
 
 
+def quality(model: TextQuery, dataset: SequenceDataset, rows: Ints) -> float:
+    """Return NDCG@20 on the rows, seen items kept; 0 without rows."""
+    length = len(model.lag)
+    return base.ndcg(base.ranks_of_rows(_scorer(model), dataset, rows, length=length)[0])
+
+
 @torch.no_grad()
-def whole_loss(model: TextQuery, dataset: SequenceDataset, rows: Ints) -> float:
-    """Return the mean cross-entropy over the whole catalogue."""
-    total = 0.0
-    for part in np.array_split(rows, max(1, len(rows) // 512)):
-        history = torch.from_numpy(newest_first(dataset, part, len(model.lag)))
-        logits = model(history) @ model.table.T  # (B, I)
-        total += float(cross_entropy(logits, torch.from_numpy(dataset.targets(part)), reduction="sum"))
-    return total / len(rows)
+def _calibrate(model: TextQuery, dataset: SequenceDataset, rows: Ints) -> None:
+    """Set s to where the rows' true items are likeliest; the ranking stays."""
+    length = len(model.lag)
+    tau = base.best_temperature(_scorer(model), dataset, rows, length=length, grid=_TEMPERATURES)
+    model.log_scale -= math.log(tau)
+
+
+def _scorer(model: TextQuery) -> base.RowScorer:
+    @torch.no_grad()
+    def score(_: Ints, history: Ints) -> Tensor:
+        newest = torch.from_numpy(newest_of(history, len(model.lag)))
+        scores: Tensor = model(newest) @ model.table.T
+        return scores
+
+    return score
 
 
 class EmbeddingTeacher:
