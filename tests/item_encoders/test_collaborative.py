@@ -137,8 +137,43 @@ def test_no_text_at_all_leaves_the_offsets():
     torch.testing.assert_close(made.table(), made.offsets)
 
 
+def test_offset_dropout_leaves_out_whole_offsets_in_training_alone():
+    made = encoder(offset_dropout=0.4)
+    plain = encoder()
+    torch.testing.assert_close(made.eval().table(), plain.table())
+    text = (plain.table() - plain.offsets).detach()
+    made.train()
+    tables = torch.stack([made.table().detach() for _ in range(200)])  # (200, I, d)
+    left_out = (tables - text).norm(dim=2) < 1e-6
+    whole = (tables - text - plain.offsets.detach()).norm(dim=2) < 1e-6
+    assert bool((left_out | whole).all())
+    assert 0.35 < left_out.float().mean() < 0.45
+    items = torch.tensor([3, 3, 7])
+    pair = made(items)
+    assert torch.equal(pair[0], pair[1])  # one draw an item and call
+
+
+def test_cold_vectors_keep_the_length_that_offset_dropout_taught_them():
+    cold = torch.zeros(30, dtype=torch.bool)
+    cold[7] = True
+    kept = fold(encoder(offset_dropout=0.4, cold=cold)).weight[7]
+    stretched = fold(encoder(cold=cold)).weight[7]
+    torch.testing.assert_close(kept, encoder(cold=cold).table()[7])
+    assert stretched.norm() > 1.1 * kept.norm()
+
+
 @pytest.mark.parametrize(
-    "options", [{"projector": "tree"}, {"dtype": "int8"}, {"weight": 0.0}, {"rank": 0}, {"hidden": -1}]
+    "options",
+    [
+        {"projector": "tree"},
+        {"dtype": "int8"},
+        {"weight": 0.0},
+        {"rank": 0},
+        {"hidden": -1},
+        {"offset_dropout": 1.0},
+        {"offset_dropout": -0.1},
+        {"offset_dropout": 0.1, "offset": False},
+    ],
 )
 def test_refuses_options(options):
     with pytest.raises(ConfigError, match=next(iter(options))):

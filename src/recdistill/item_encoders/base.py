@@ -23,7 +23,8 @@ class ItemEncoder(nn.Module):
     warm
         ``(I, 1)`` bool, items with a vector that is learned from behaviour; None: all are alike.
     cold_length
-        How long the other items' vectors become when the table is folded, next to the mean of the warm ones.
+        How long the other items' vectors become when the table is folded, next to the mean of the warm ones; None:
+        they stay as they are.
     """
 
     item_count: int
@@ -31,7 +32,7 @@ class ItemEncoder(nn.Module):
     requires: frozenset[str] = frozenset()
     warm: Tensor | None
 
-    def __init__(self, cold: Any = None, cold_length: float = 1.0) -> None:
+    def __init__(self, cold: Any = None, cold_length: float | None = 1.0) -> None:
         """Take ``(I,)`` bool, the items without any training event, or None: there are none."""
         super().__init__()
         self.cold_length = cold_length

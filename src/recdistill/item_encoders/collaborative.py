@@ -27,6 +27,10 @@ Where the authors' code differs
 An item without text (a zero vector) gets b_i alone: the bias of g is not added to it. With ``offset=False``
 (Table 8, "w/o offset") there is no b_i, and an item without text has the zero vector. An item that training
 never saw (``cold``) has b_i = 0: its text alone says where it belongs. Folding makes its vector as long as others.
+
+With ``offset_dropout`` p above 0 each item's b_i is left out with probability p whenever vectors are formed in
+training, so that g(z_i) alone learns to say what a cold item's has to (Volkovs et al., DropoutNet, NeurIPS 2017);
+its length is then learned as well, and folding leaves it as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from recdistill.item_encoders.base import ItemEncoder
-from recdistill.item_encoders.checks import above_zero, checked_vectors, one_of
+from recdistill.item_encoders.checks import above_zero, checked_vectors, one_of, refuse
 from recdistill.item_encoders.offsets import draw_offsets, offsets_of
 from recdistill.item_encoders.projection import project_rows
 from recdistill.item_encoders.vectors import has_text, principal_components, standardised, unit_mean_norm
@@ -78,7 +82,10 @@ class Collaborative(ItemEncoder):
     cold
         ``(I,)`` bool, items without any training event, whose b_i is and stays 0; None: there are none.
     cold_length
-        Mean length of the cold items' vectors in the folded table, next to that of the others; above 0.
+        Mean length of the cold items' vectors in the folded table, next to that of the others, above 0; None: 1, or
+        as learned with `offset_dropout`.
+    offset_dropout
+        p, 0 to below 1; needs b_i.
 
     Raises
     ------
@@ -107,12 +114,19 @@ class Collaborative(ItemEncoder):
         dtype: Literal["float32", "bfloat16"] = "float32",
         std: float = 0.01,
         cold: Tensor | npt.NDArray[np.bool_] | None = None,
-        cold_length: float = 1.0,
+        cold_length: float | None = None,
+        offset_dropout: float = 0.0,
     ) -> None:
+        if cold_length is None and not offset_dropout:
+            cold_length = 1.0
         super().__init__(cold, cold_length)
         one_of("collaborative", "projector", projector, ("linear", "mlp"))
         one_of("collaborative", "dtype", dtype, tuple(_DTYPES))
         above_zero("collaborative", weight=weight, hidden=hidden, rank=rank, cold_length=cold_length)
+        if not 0 <= offset_dropout < (1 if offset else 1e-9):
+            allowed = "0 to below 1" if offset else "0 without an offset"
+            raise refuse("collaborative", "offset_dropout", offset_dropout, allowed)
+        self.offset_dropout = offset_dropout
         item_embeddings = checked_vectors(item_embeddings, item_count)
         self.item_count, self.weight = item_count, weight
         self.offset, self.projector, self.hidden = offset, projector, hidden
@@ -137,6 +151,7 @@ class Collaborative(ItemEncoder):
             "standardise",
             "std",
             "cold_length",
+            "offset_dropout",
         ):
             setattr(other, option, getattr(self, option))
         other.all_text = self.all_text
@@ -167,7 +182,10 @@ class Collaborative(ItemEncoder):
         text = self._text(items)
         if self.offsets is None:
             return self.weight * text
-        return torch.add(offsets_of(self.offsets, self.warm, items), text, alpha=self.weight)
+        offsets = offsets_of(self.offsets, self.warm, items)
+        if self.training and self.offset_dropout:
+            offsets = offsets * (torch.rand(len(offsets), 1, device=offsets.device) >= self.offset_dropout)
+        return torch.add(offsets, text, alpha=self.weight)
 
     def _text(self, items: Tensor | None) -> Tensor:
         """Return g(z) of the distinct ``(u,)`` items, or of all; 0 without text."""

@@ -56,7 +56,7 @@ def fold(encoder: ItemEncoder) -> Ids:
     return Ids.from_table(lengthened(table, encoder.warm, encoder.cold_length))
 
 
-def lengthened(table: Tensor, warm: Tensor | None, cold_length: float = 1.0) -> Tensor:
+def lengthened(table: Tensor, warm: Tensor | None, cold_length: float | None = 1.0) -> Tensor:
     """Return the table with cold items' vectors multiplied by one number, so that they are as long as others.
 
     A cold item's vector is the text's share of a vector alone: about half as long as those of other items, so that
@@ -69,9 +69,9 @@ def lengthened(table: Tensor, warm: Tensor | None, cold_length: float = 1.0) -> 
     warm
         ``(I, 1)`` bool, the items that are not cold, or None: all.
     cold_length
-        Mean length of cold vectors over that of warm ones, zero vectors left out; above 0.
+        Mean length of cold vectors over that of warm ones, zero vectors left out; above 0. None: as they are.
     """
-    if warm is None:
+    if warm is None or cold_length is None:
         return table
     lengths = torch.linalg.vector_norm(table, dim=1, keepdim=True)  # (I, 1)
     means = [lengths[part & (lengths > 0)].mean() for part in (warm, ~warm)]
