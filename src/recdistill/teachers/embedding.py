@@ -219,7 +219,7 @@ def _calibrate(model: TextQuery, dataset: SequenceDataset, rows: Ints) -> None:
     """Set s to where the rows' true items are likeliest; the ranking stays."""
     length = len(model.lag)
     tau = base.best_temperature(_scorer(model), dataset, rows, length=length, grid=_TEMPERATURES)
-    model.log_scale -= math.log(tau)
+    model.log_scale.sub_(math.log(tau))
 
 
 def _scorer(model: TextQuery) -> base.RowScorer:
