@@ -389,9 +389,9 @@ def test_each_row_is_answered_by_the_model_that_may(ring, taught):
         rows = np.flatnonzero(answers)
         held = base.some_rows(ring.rows("valid") if name == "full" else rows, 2048)
         assert result["temperature"] == temperature(
-            model, Plan.of(ring, teacher._segments(ring), held, 8), QUICK
+            model, Plan.of(ring, teacher.parts.segments(ring), held, 8), QUICK
         )
-        plan = Plan.of(ring, teacher._segments(ring), rows, QUICK.max_items)
+        plan = Plan.of(ring, teacher.parts.segments(ring), rows, QUICK.max_items)
         order, queries = queries_of(model, plan, np.arange(len(plan.starts)), QUICK)
         scores = (queries @ model.table().T / result["temperature"]).detach()[
             torch.from_numpy(np.argsort(order))
@@ -473,7 +473,7 @@ def test_titles_can_be_read_as_words(ring, text, tmp_path, history):
         **{**vars(QUICK), "epochs": 2, "folds": 1, "history": history, "batch_tokens": 400}
     )
     teacher = ItemHeadTeacher(tiny_lm(), text, options)
-    tokens = teacher._segments(ring).tokens
+    tokens = teacher.parts.segments(ring).tokens
     assert (tokens >= WORDS).any() == (history == "both")
     rows = ring.rows("valid")
     known = teacher.teach(ring, rows, out=tmp_path / "k", top_k=5)
@@ -531,11 +531,11 @@ def test_a_damaged_state_is_named(ring, text, tmp_path):
 
 def test_small_data_gets_small_steps(ring, text, make_dataset):
     teacher = ItemHeadTeacher(tiny_lm(), text, ItemHeadOptions())
-    teacher._choose_batch(ring)
+    teacher.parts.choose_batch(ring, ring.rows("train", prefixes=True))
     assert teacher.options.batch_tokens == 256
     long = make_dataset([list(range(40))] * 600)
     teacher = ItemHeadTeacher(tiny_lm(), text, ItemHeadOptions())
-    teacher._choose_batch(long)
+    teacher.parts.choose_batch(long, long.rows("train", prefixes=True))
     # the last two of 40 are held out, 37 precede the last training answer, and each history has a begin token
     assert teacher.options.batch_tokens == 600 * (37 + 1) // 64
 

@@ -15,7 +15,7 @@ Where an item does not occur in training, e_i (as input) and w_i (as answer) sta
 ==============  ===============  ==========  ==========================================================
 symbol          name in code     shape       start
 ==============  ===============  ==========  ==========================================================
-e_i             input_free       (I, d_in)   normal
+e_i             input_free       (I, d_in)   normal, or given: another model's item vectors, not trained
 W_in, A         input_map, ..    (D, .)      tokens about as long as the model's word vectors
 z_i             text             (I, D_t)    given, brought to root mean square 1
 W_q             query_map        (d, D)
@@ -61,6 +61,8 @@ class ItemHeadModel(nn.Module):
         Share of soft-token and query entries that is dropped in training.
     id_dropout
         How often a free vector is left out in training, so that text learns to stand alone.
+    given
+        ``(I, d_in)`` input vectors e that are not trained, only replaced by `push`; None: they are learned.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class ItemHeadModel(nn.Module):
     text: Tensor
     read: Tensor
     answered: Tensor
+    input_free: Tensor
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class ItemHeadModel(nn.Module):
         head_size: int = 64,
         dropout: float = 0.2,
         id_dropout: float = 0.3,
+        given: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -93,8 +97,11 @@ class ItemHeadModel(nn.Module):
         self.register_buffer("read", torch.ones(item_count, 1), persistent=False)
         self.register_buffer("answered", torch.ones(item_count, 1), persistent=False)
         spread = float(words.detach().float().square().mean().sqrt()) or 0.02
-        self.input_free = nn.Parameter(torch.randn(item_count, id_size))
-        self.input_map = _linear(id_size, hidden, spread)
+        if given is None:
+            self.input_free = nn.Parameter(torch.randn(item_count, id_size))
+        else:
+            self.register_buffer("input_free", given.detach().float().clone(), persistent=False)
+        self.input_map = _linear(self.input_free.shape[1], hidden, spread)
         self.input_text = _linear(width, hidden, spread) if width else None
         self.query_map = nn.Linear(hidden, head_size)
         self.head_free = nn.Parameter(torch.zeros(item_count, head_size + 1))
@@ -106,6 +113,11 @@ class ItemHeadModel(nn.Module):
         """Say which items occur in training: ``(I,)`` bool, in histories and as answers."""
         self.read.copy_(read.unsqueeze(1))
         self.answered.copy_(answered.unsqueeze(1))
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor) -> None:
+        """Replace the given input vectors by others, ``(I, d_in)``; nothing else changes."""
+        self.input_free.copy_(vectors)
 
     def items(self, items: Tensor) -> Tensor:
         """Return the soft tokens ``(n, D)`` of ``(n,)`` items, eq. 1."""

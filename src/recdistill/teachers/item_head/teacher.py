@@ -12,13 +12,12 @@ divided by the temperature under which rows like those it answers, but not train
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
@@ -30,18 +29,13 @@ from recdistill.runs import fingerprint
 from recdistill.teachers import base
 from recdistill.teachers.answer_time import clocked
 from recdistill.teachers.item_head.answers import answer, history_scores
-from recdistill.teachers.item_head.model import (
-    ItemHeadModel,
-    choose_tuning,
-    decoder_of,
-    tuned_decoder,
-)
+from recdistill.teachers.item_head.model import ItemHeadModel
 from recdistill.teachers.item_head.options import ItemHeadOptions
-from recdistill.teachers.item_head.plan import Plan, Segments, item_tokens, segments
+from recdistill.teachers.item_head.parts import SURFACE, ItemHeadParts
+from recdistill.teachers.item_head.plan import Plan
 from recdistill.teachers.item_head.space import joint_space
 from recdistill.teachers.item_head.training import ItemHeadTraining
 from recdistill.teachers.order import ORDER, order_sensitivity
-from recdistill.teachers.training_state import trainable
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -49,13 +43,10 @@ Floats = npt.NDArray[np.float32]
 #: The rows that a model is trained on, and ``(R,)`` which rows it answers.
 Share = tuple[Ints, npt.NDArray[np.bool_]]
 
-#: How a title is written where the model reads titles.
-SURFACE = '"{title}", '
 #: The model of all training rows.
 FULL = "full"
 
 _VALID_ROWS = 2048
-_STEPS, _LEAST_TOKENS, _MOST_TOKENS = 64, 256, 2048
 
 #: ``(model's name, epoch, rows done, rows of an epoch, loss)`` after each training step.
 OnStep = Callable[[str, int, int, int, float], None]
@@ -94,11 +85,13 @@ class ItemHeadTeacher:
         instruction: str = "",
     ) -> None:
         self.lm, self.text, self.seed, self.encoder = lm, text, seed, encoder
-        options = options or ItemHeadOptions()
-        self.options = replace(options, tune=choose_tuning(options.tune, decoder_of(lm.model)))
         self.instruction = instruction
-        self._built: tuple[ItemHeadModel, dict[str, Tensor]] | None = None
-        self._tokens: Segments | None = None
+        self.parts = ItemHeadParts(lm, text, options or ItemHeadOptions(), seed=seed, instruction=instruction)
+
+    @property
+    def options(self) -> ItemHeadOptions:
+        """The options, with what was chosen for the language model and the dataset."""
+        return self.parts.options
 
     def folds(self, dataset: SequenceDataset) -> Ints:
         """Return ``(U,)`` the fold of each sequence, 0..F-1."""
@@ -162,8 +155,9 @@ class ItemHeadTeacher:
             An option does not fit the model or the dataset.
         """
         top_k = base.check_range(dataset, top_k, 1.0)
-        self._choose_batch(dataset)
-        self._require_context(dataset, np.union1d(rows, dataset.rows("train", prefixes=True)))
+        train = self.shares(dataset)[FULL][0]
+        self.parts.choose_batch(dataset, train)
+        self.parts.require_context(dataset, np.union1d(rows, train))
         writer = ShardWriter(out, dataset.item_count, {**self._facts(dataset), "top_k": top_k})
         shares = self.shares(dataset)
         heads: dict[str, Tensor] = {}
@@ -180,7 +174,7 @@ class ItemHeadTeacher:
                 progress(len(asked) - len(left))
             if len(left):
                 model, _ = self._trained(dataset, name, share, Path(out), None)
-                plan = Plan.of(dataset, self._segments(dataset), asked, self.options.max_items)
+                plan = Plan.of(dataset, self.parts.segments(dataset), asked, self.options.max_items)
                 with clocked(out, len(left)):
                     answer(
                         model, plan, left, axes, table, writer, self.options, top_k=top_k, progress=progress
@@ -209,10 +203,10 @@ class ItemHeadTeacher:
         Scorer
             ``(B, L)`` histories, oldest first, `PAD` on the right, to ``(B, I)`` float32.
         """
-        self._choose_batch(dataset)
+        self.parts.choose_batch(dataset, self.shares(dataset)[FULL][0])
         model, result = self._trained(dataset, FULL, self.shares(dataset)[FULL], Path(out), None)
         table = model.table().detach().float() / result["temperature"]
-        tokens = self._segments(dataset)
+        tokens = self.parts.segments(dataset)
 
         return lambda histories: history_scores(model, table, tokens, dataset, histories, self.options)
 
@@ -220,11 +214,8 @@ class ItemHeadTeacher:
         self, dataset: SequenceDataset, name: str, share: Share, out: Path, on_step: OnStep | None
     ) -> tuple[ItemHeadModel, dict[str, Any]]:
         """Return the model with the weights of one share, trained now or before, and its ``result.json``."""
-        model, start = self._model(dataset)
-        with torch.no_grad():
-            for parameter_name, parameter in trainable(model).items():
-                parameter.copy_(start[parameter_name])
-        tokens, length = self._segments(dataset), self.options.max_items
+        model = self.parts.fresh(dataset)
+        tokens, length = self.parts.segments(dataset), self.options.max_items
         number = 0 if name == FULL else 1 + int(name.removeprefix("fold-"))
         valid = base.some_rows(dataset.rows("valid"), _VALID_ROWS)
         # One number fitted on training rows the model never saw says nothing about any one of them, and later
@@ -241,77 +232,6 @@ class ItemHeadTeacher:
             on_step=None if on_step is None else lambda *heard: on_step(name, *heard),
         )
         return model, training.fit()
-
-    def _model(self, dataset: SequenceDataset) -> tuple[ItemHeadModel, dict[str, Tensor]]:
-        """Build the model once; every fold starts from the same weights."""
-        if self._built is None:
-            options, whole = self.options, decoder_of(self.lm.model)
-            if options.tune == "full":
-                whole = whole.float()
-            device = next(whole.parameters()).device
-            if options.gradient_checkpointing:
-                whole.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(self.seed)
-                decoder = tuned_decoder(
-                    whole,
-                    options.tune,  # type: ignore[arg-type]
-                    rank=options.lora_rank,
-                    alpha=options.lora_alpha,
-                    dropout=options.lora_dropout,
-                    targets=options.lora_targets,
-                )
-                model = ItemHeadModel(
-                    decoder,
-                    None if self.text is None else torch.from_numpy(self.text),
-                    dataset.item_count,
-                    id_size=options.id_size,
-                    head_size=options.head_size,
-                    dropout=options.dropout,
-                    id_dropout=options.id_dropout,
-                ).to(device)
-            self._built = model, {name: p.detach().clone() for name, p in trainable(model).items()}
-        return self._built
-
-    def _segments(self, dataset: SequenceDataset) -> Segments:
-        """Tokenise the catalogue once."""
-        if self._tokens is None:
-            kind, words = self.options.history, None
-            if kind != "items":
-                words = item_tokens(
-                    dataset.catalogue.titles, self._encode, SURFACE, self.options.max_title_tokens
-                )
-            self._tokens = segments(
-                words,
-                dataset.item_count,
-                self._model(dataset)[0].vocabulary,
-                soft=kind != "titles",
-                prefix=self.lm.encode(self.instruction, bos=True),
-            )
-        return self._tokens
-
-    def _choose_batch(self, dataset: SequenceDataset) -> None:
-        """Few rows need small steps: an epoch of three steps learns nothing."""
-        if not self.options.batch_tokens:
-            train = self.shares(dataset)[FULL][0]
-            tokens = Plan.of(dataset, self._segments(dataset), train, self.options.max_items).widths.sum()
-            size = int(np.clip(tokens // _STEPS, _LEAST_TOKENS, _MOST_TOKENS))
-            self.options = replace(self.options, batch_tokens=size)
-
-    def _require_context(self, dataset: SequenceDataset, rows: Ints) -> None:
-        """Refuse passes that are longer than the language model reads."""
-        limit = getattr(self.lm.model.config, "max_position_embeddings", None)
-        plan = Plan.of(dataset, self._segments(dataset), rows, self.options.max_items)
-        widest = int(plan.widths.max(initial=0))
-        if limit is not None and widest > limit:
-            raise ConfigError(
-                f"a history of {self.options.max_items} items takes {widest} tokens, and {self.lm.name} reads {limit}. "
-                f"Allowed: up to {limit}. Pass a smaller --max-items or --max-title-tokens, or --history items."
-            )
-
-    def _encode(self, text: str) -> list[int]:
-        tokens: list[int] = self.lm.encode(text, bos=False)
-        return tokens
 
     def _facts(self, dataset: SequenceDataset) -> dict[str, Any]:
         """Return what the answers depend on, for the manifest."""

@@ -33,6 +33,9 @@ Ints = npt.NDArray[np.int64]
 #: Called with epoch, rows trained in this epoch so far, rows of an epoch, and the step's loss.
 OnStep = Callable[[int, int, int, float], None]
 
+#: Rows ``(S,)``, their queries ``(S, d + 1)`` and the table ``(I, d + 1)`` to a scalar that is added to the loss.
+Term = Callable[[Ints, Tensor, Tensor], Tensor]
+
 _CHECKPOINT_SECONDS = 300.0
 
 
@@ -69,6 +72,8 @@ class ItemHeadTraining:
         Any numbers; different models take different ones.
     on_step
         Hears how it goes.
+    term
+        What is learned beside the true items, or None. It may not draw random numbers.
     """
 
     def __init__(
@@ -82,9 +87,10 @@ class ItemHeadTraining:
         held_out: Plan | None = None,
         seed: tuple[int, ...] = (0,),
         on_step: OnStep | None = None,
+        term: Term | None = None,
     ) -> None:
         self.model, self.plan, self.valid, self.options = model, plan, valid, options
-        self.folder, self.seed, self.on_step = folder, seed, on_step
+        self.folder, self.seed, self.on_step, self.term = folder, seed, on_step, term
         self.held_out = valid if held_out is None else held_out
         self.device = model.head_free.device
         self.answers, self.answer_of = know(model, plan)
@@ -151,6 +157,8 @@ class ItemHeadTraining:
                 query = self.model(self._here(batch.tokens), self._here(batch.ends))  # (S, d + 1)
                 targets = self.answer_of[self._here(self.plan.dataset.targets(batch.rows))]
                 loss = self._loss(query.float(), targets)
+                if self.term is not None:  # last: what it draws leaves the draws above as they are
+                    loss = loss + self.term(batch.rows, query.float(), self.model.table().float())
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
