@@ -26,6 +26,10 @@ def compare(
     ] = True,
     slices: Annotated[bool, typer.Option(help="Head and tail, history length, hop distance.")] = True,
     slice_name: SliceOption = None,
+    rounds: Annotated[
+        bool,
+        typer.Option("--rounds", help="Student and language model of every round of recdistill mutual, too."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write Markdown, JSON and a picture here.", show_default=False)
     ] = None,
@@ -38,11 +42,15 @@ def compare(
         compare_results,
         oracle_results,
     )
-    from recdistill.experiments.results import evaluate_path
+    from recdistill.experiments.results import evaluate_path, round_results
 
     data, data_folder = open_dataset(folders, dataset)
     chosen, filtered = protocol(data, split, filter_seen)
     results = [evaluate_path(folder, data, chosen, filter_seen=filtered) for folder in folders]
+    if rounds:
+        results += [
+            line for folder in folders for line in round_results(folder, data, chosen, filter_seen=filtered)
+        ]
     if baselines:
         results += baseline_results(data, data_folder, chosen, filter_seen=filtered)
     results += oracle_results(data, data_folder, chosen, filter_seen=filtered)

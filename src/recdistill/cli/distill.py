@@ -91,12 +91,18 @@ def _selection(select: str | None) -> dict[str, Any]:
     return {"how": select}
 
 
-def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
+def prepare_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
+    """Make a run's folder, or go on with one of the same config; refuse what is in the way.
+
+    Raises
+    ------
+    RunError
+        The folder holds something else.
+    """
     import shutil
 
-    from recdistill.cli.progress import TrainingProgress
-    from recdistill.config import describe, read_config, run, write_config
-    from recdistill.errors import RecdistillError, RunError
+    from recdistill.config import read_config
+    from recdistill.errors import RunError
     from recdistill.runs import MANIFEST
 
     if folder.exists() and overwrite:
@@ -114,6 +120,15 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
     ):
         raise RunError(f"{folder} is not empty and no run folder. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
+    from recdistill.cli.progress import TrainingProgress
+    from recdistill.config import describe, run, write_config
+    from recdistill.errors import RecdistillError
+    from recdistill.runs import MANIFEST
+
+    prepare_folder(folder, config, overwrite)
     try:
         with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
             write_config(config, folder / "config.yaml")

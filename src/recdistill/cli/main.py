@@ -15,6 +15,7 @@ from recdistill.cli import (
     evaluate,
     knowledge,
     lm,
+    mutual,
     recommend,
     reproduce,
     select,
@@ -49,6 +50,7 @@ app.add_typer(lm.app, name="lm")
 app.add_typer(teach.app, name="teach")
 app.add_typer(knowledge.app, name="knowledge")
 app.command("distill")(distill.distill)
+app.command("mutual")(mutual.mutual)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("strategies")(strategies.strategies)

@@ -137,7 +137,7 @@ def item_head(
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
     make_room(out, overwrite)
     lm = load_language_model(model, adapter=adapter)
-    text, encoder = _text(lm, data, item_text, rank, cache or dataset / "text")
+    text, encoder = item_text_of(lm, data, item_text, rank, cache or dataset / "text")
     teacher = ItemHeadTeacher(lm, text, options, seed=seed, encoder=encoder, instruction=instruction)
     print(
         f"{lm.name}: {teacher.options.tune} tuning, histories as {history}, {len(teacher.shares(data))} models"
@@ -160,7 +160,7 @@ def item_head(
     beside_baselines(knowledge, data, dataset, out, filter_seen)
 
 
-def _text(
+def item_text_of(
     lm: LanguageModel, data: SequenceDataset, kind: str, rank: int, cache: Path
 ) -> tuple[npt.NDArray[np.float32] | None, str | None]:
     """Return the whitened item text vectors and the encoder's name, or None and None."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from recdistill.config import describe, read_config
+from recdistill.config.mutual import require_mutual_run
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation
 from recdistill.export import Recommender
 from recdistill.knowledge import load_knowledge, teacher_evaluation
 from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
+from recdistill.train.mutual import round_folders
 from recdistill.types import Split
 
 Kind = Literal["baseline", "teacher", "student", "distilled", "oracle"]
@@ -54,7 +56,8 @@ def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_se
     """Evaluate a run on a split, or read what an earlier call left for the same student."""
     folders = seed_folders(run)
     config = read_config(folders[0] / "config.yaml")
-    plain = not config.strategies and config.item_encoder.name == "ids"
+    alone = config.recipe in (None, "none")  # mutual teaching has no strategy in its config
+    plain = alone and not config.strategies and config.item_encoder.name == "ids"
     evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
     return Result(describe(config), "student" if plain else "distilled", evaluations)
 
@@ -91,6 +94,41 @@ def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, 
             "Make it with: recdistill teach ... --splits train,valid,test, or compare without it."
         )
     return Result(f"{evaluation.name} (teacher)", "teacher", [evaluation])
+
+
+def round_results(run: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> list[Result]:
+    """Evaluate the student and the language model of every round of mutual teaching, each over all seeds.
+
+    Raises
+    ------
+    RunError
+        The run has no rounds, or is not finished.
+    """
+    seeds = seed_folders(run)
+    for folder in seeds:
+        require_mutual_run(folder)
+    name = describe(read_config(seeds[0] / "config.yaml"))
+    rounds = [round_folders(folder) for folder in seeds]
+    results = []
+    for number in range(min(map(len, rounds))):
+        places = [folders[number] for folders in rounds]
+        students = [
+            evaluate_run(place / "student", dataset, split, filter_seen=filter_seen) for place in places
+        ]
+        found = [one for result in students for one in result.evaluations]
+        results.append(Result(students[0].name, students[0].kind, found))
+        if number:
+            taught = [
+                replace(
+                    evaluate_knowledge(
+                        place / "teacher", dataset, split, filter_seen=filter_seen
+                    ).evaluations[0],
+                    seed=one.seed,
+                )
+                for place, one in zip(places, found, strict=True)
+            ]
+            results.append(Result(f"{name}, round {number}, its LM (teacher)", "teacher", taught))
+    return results
 
 
 def evaluate_path(path: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> Result:

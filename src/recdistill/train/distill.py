@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from recdistill.data import SequenceDataset
@@ -50,6 +51,7 @@ def distill(
     batch_size: int = 256,
     negatives: int = 1,
     coverage: Coverage = "error",
+    only: npt.ArrayLike | None = None,
     filter_seen: bool = False,
     reporter: Reporter | None = None,
 ) -> Recommender:
@@ -78,6 +80,8 @@ def distill(
     coverage
         What to do with training rows the teacher was not asked about: ``error``, ``skip`` them, or
         ``mask`` the strategies' terms there.
+    only
+        Ids of the training rows to learn from, prefix rows among them; None: all.
     filter_seen
         Whether validation leaves out the items of the history.
     reporter
@@ -105,6 +109,9 @@ def distill(
         if strategies and knowledge
         else None
     )
+    chosen = row_ids if coverage == "skip" else None
+    if only is not None:
+        chosen = np.asarray(only) if chosen is None else np.intersect1d(only, chosen)
     loader = BatchLoader(
         dataset,
         supervision,
@@ -113,7 +120,7 @@ def distill(
         seed=options.seed,
         negatives=negatives if loss.needs_negatives else 0,
         knowledge=knowledge if strategies else None,
-        row_ids=row_ids if coverage == "skip" else None,
+        row_ids=chosen,
         drawn_from=None if model.output_encoder.warm is None else np.flatnonzero(~dataset.cold_items),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
@@ -127,7 +134,7 @@ def distill(
         return validation(model, dataset, length, filter_seen).metrics((1, 10, 20))
 
     if accelerator.is_main_process:
-        _open_run(
+        open_run(
             folder,
             dataset,
             {
@@ -138,6 +145,7 @@ def distill(
                 "batch_size": batch_size,
                 "filter_seen": filter_seen,
                 "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)],
+                **({} if only is None else {"only": fingerprint(np.asarray(only, dtype=np.int64).tobytes())}),
             },
         )
     accelerator.wait_for_everyone()
@@ -201,7 +209,25 @@ def check_strategies(strategies: Sequence[tuple[float, Strategy]], knowledge: Kn
             )
 
 
-def _open_run(folder: Path, dataset: SequenceDataset, make: Mapping[str, Any]) -> None:
+def open_run(folder: Path, dataset: SequenceDataset, make: Mapping[str, Any]) -> None:
+    """Begin a run folder, or check that the one that is there was begun with the same settings.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    dataset
+        What is learned from.
+    make
+        JSON-able: everything that decides the result.
+
+    Raises
+    ------
+    RunError
+        The folder holds a run of another make.
+    FingerprintError
+        It was begun on another dataset.
+    """
     identity = fingerprint(repr(sorted(make.items(), key=lambda pair: pair[0])))
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder, "run")
