@@ -1,14 +1,19 @@
 """Mutual teaching on tiny Llamas and a ring of items: formulas against naive versions, phases, resuming."""
 
+import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from recdistill.errors import ConfigError, RunError
+from recdistill.export import Recommender
 from recdistill.item_encoders import Ids
+from recdistill.knowledge import load_knowledge
 from recdistill.losses import CE
 from recdistill.runs import file_checksum
 from recdistill.students import STUDENTS, SequenceModel
@@ -24,7 +29,10 @@ from recdistill.train.mutual import (
     StudentSide,
     mutual,
     rank_gap_weights,
+    round_folders,
 )
+from recdistill.train.mutual.held_out import held_out_ranks, last_rows
+from recdistill.train.mutual.student import answers_of
 from recdistill.train.mutual.term import term_of
 from recdistill.train.mutual.weights import ranks_now
 from recdistill.types import Batch, KnowledgeRows, StudentOutput, Task
@@ -35,7 +43,7 @@ SPEC = {
     "options": {"embedding_size": 16, "variant": "modern", "max_length": 8, "dropout": 0.1, "blocks": 1},
 }
 TEACHER = ItemHeadOptions(
-    epochs=2, patience=2, batch_tokens=120, head_size=8, dropout=0.1, learning_rate=0.02, lm_learning_rate=0.01,
+    epochs=2, patience=2, batch_tokens=64, head_size=8, dropout=0.1, learning_rate=0.02, lm_learning_rate=0.01,
     max_items=8,
 )  # fmt: skip
 QUICK = MutualOptions(rounds=2, top_m=10)
@@ -294,8 +302,6 @@ def test_a_phase_trains_the_model_and_leaves_the_given_vectors(ring, tmp_path):
 def test_what_the_student_says_reaches_the_language_model(ring, tmp_path):
     side, rows = student_side(), ring.rows("train", prefixes=True)
     student = side.learn(ring, tmp_path / "s")
-    from recdistill.train.mutual.student import answers_of
-
     said = answers_of(student, ring, rows, tmp_path / "k", temperature=2.0, top_k=10)
     scores = student.scorer()(ring.histories(rows[:5], 8)).double() / 2
     logs = scores.log_softmax(1)
@@ -311,7 +317,7 @@ def test_what_the_student_says_reaches_the_language_model(ring, tmp_path):
     learned = with_it.table().detach().clone()
     alone, _ = partner.learn(ring, rows, tmp_path / "b", student.model.item_encoder(None))
     assert not torch.equal(alone.table(), learned)
-    query = torch.randn(5, 9, requires_grad=True)
+    query = torch.cat([torch.randn(5, 8), torch.ones(5, 1)], 1).requires_grad_()
     value = term(rows[:5], query, learned)
     value.backward()
     assert query.grad.abs().sum() > 0
@@ -343,8 +349,6 @@ def test_a_weight_of_zero_is_training_without_a_partner(ring, tmp_path):
     first = side.learn(ring, tmp_path / "0")
     vectors = first.model.item_encoder(None)
     ids, ones = ring.row_ids[rows], np.ones(len(rows), dtype=np.int64)
-    from recdistill.train.mutual.student import answers_of
-
     said = answers_of(first, ring, rows, tmp_path / "k", temperature=2.0, top_k=10)
     partner = ItemHeadPartner(llama(), vectors, None, TEACHER)
     term = term_of(Partner(temperature=2.0, k=10, weights=Zero(ids, ones)), 1.0, said, ring)
@@ -360,3 +364,244 @@ def test_a_weight_of_zero_is_training_without_a_partner(ring, tmp_path):
     without = side.learn(ring, tmp_path / "s2", start=tmp_path / "0", phase=1)
     for key, value in without.model.state_dict().items():
         assert torch.equal(value, with_it.model.state_dict()[key]), key
+
+
+# --- whole runs -------------------------------------------------------------------------------------------
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights_of(out):
+    """Return the checksums of every round's models and of the kept student."""
+    files = [
+        *out.glob("rounds/*/student/best/model.safetensors"),
+        *out.glob("rounds/*/teacher/models/best.safetensors"),
+    ]
+    files += [out / "best" / "model.safetensors"]
+    return {str(path.relative_to(out)): file_checksum(path) for path in files}
+
+
+def test_a_run_keeps_the_best_student_and_every_round(ring, whole):
+    out, kept = whole
+    records = lines(out)
+    assert [record["round"] for record in records] == [0, 1, 2]
+    scores = [record["student"]["ndcg@10"] for record in records]
+    assert [record["best"] for record in records] == [k == int(np.argmax(scores)) for k in range(3)]
+    found = kept.evaluate(ring, "valid", filter_seen=False).metrics((10,))["ndcg@10"]
+    assert found == pytest.approx(max(scores), abs=1e-9)
+    assert [path.name for path in round_folders(out)] == ["0", "1", "2"]
+    for record in records[1:]:
+        teacher = load_knowledge(out / "rounds" / str(record["round"]) / "teacher", ring, check=True)
+        for split in ("valid", "test"):
+            assert teacher.coverage(ring.row_ids[ring.rows(split)]) == 1
+        valid = np.isin(teacher.row_ids, ring.row_ids[ring.rows("valid")])
+        hits = float((teacher.target_rank[valid] < 20).mean())
+        assert record["teacher"]["hr@20"] == pytest.approx(hits, abs=1e-6)
+    assert len(weights_of(out)) == 6
+
+
+def test_what_passes_between_phases_is_what_the_models_think(ring, whole):
+    out, _ = whole
+    rows = ring.rows("train", prefixes=True)
+    heard = load_knowledge(out / "rounds/2/teacher-answers", ring, check=True)
+    assert heard.ranking.shape[1] == QUICK.top_m
+    assert heard.manifest["temperature"] == 2.0
+    assert heard.coverage(ring.row_ids[rows]) == 1
+    assert not heard.covers(ring.row_ids[ring.rows("test")]).any()  # test rows are not touched before the end
+    scores = torch.from_numpy(heard.query_embeddings.astype(np.float32)) @ heard.item_table.T
+    logs = scores.log_softmax(1)
+    listed = torch.from_numpy(heard.ranking.astype(np.int64))
+    torch.testing.assert_close(
+        -logs.gather(1, listed), torch.from_numpy(np.array(heard.ranking_distance)), atol=1e-4, rtol=1e-4
+    )
+    said = load_knowledge(out / "rounds/2/student-answers", ring)
+    student = Recommender.load(out / "rounds/1/student")
+    again = (student.scorer()(ring.histories(rows, 8)) / 2).log_softmax(1)
+    expected = -again.gather(1, torch.from_numpy(said.ranking.astype(np.int64)))
+    torch.testing.assert_close(
+        torch.from_numpy(np.array(said.ranking_distance)), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+class Plug(Quiet):
+    """Pulls the plug at the n-th call of one kind in one round."""
+
+    def __init__(self, where, round_number, calls, error):
+        self.where, self.round_number, self.calls, self.error = where, round_number, calls, error
+        self.now = "0"
+
+    def on_phase(self, text):
+        self.now = text.split()[1].rstrip(":")
+
+    def pull(self, where):
+        if (where, self.now) == (self.where, str(self.round_number)):
+            self.calls -= 1
+            if not self.calls:
+                raise self.error
+
+    def on_step(self, epoch, step, steps, loss):
+        self.pull("student")
+
+    def on_teacher_step(self, epoch, done, total, loss):
+        self.pull("teacher")
+
+    def progress(self, text, total):
+        def hear(done):
+            self.pull(f"{text.split()[2]} {text.split()[3]} answers" if "model answers" in text else text)
+
+        return hear
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "calls", "error"),
+    [
+        ("student", 0, 3, RuntimeError),
+        ("teacher", 1, 2, KeyboardInterrupt),
+        ("teacher", 2, 6, RuntimeError),
+        ("the language answers", 1, 1, RuntimeError),
+        ("student", 1, 2, KeyboardInterrupt),
+        ("student", 2, 4, RuntimeError),
+    ],
+)
+def test_killed_inside_a_round_and_started_again_gives_the_same_models(
+    ring, whole, tmp_path, where, number, calls, error
+):
+    out = tmp_path / "r"
+    with pytest.raises(error):
+        teach(
+            ring, out, replace(QUICK, keep_answers=True), listener=Plug(where, number, calls, error("plug"))
+        )
+    assert not (out / "best").exists()
+    teach(ring, out, replace(QUICK, keep_answers=True))
+    assert weights_of(out) == weights_of(whole[0])
+    assert lines(out) == lines(whole[0])
+
+
+def test_a_finished_run_is_not_trained_again_and_another_make_is_refused(ring, whole):
+    out, _ = whole
+    before = weights_of(out)
+    teach(
+        ring, out, replace(QUICK, keep_answers=True), listener=Plug("student", 0, 1, RuntimeError("trained"))
+    )
+    assert weights_of(out) == before
+    with pytest.raises(RunError, match="other settings"):
+        teach(ring, out, replace(QUICK, lambda_student=0.5, keep_answers=True))
+
+
+def test_ablations_change_what_is_learned(ring, whole, tmp_path):
+    base = weights_of(whole[0])
+    first, later = "rounds/1/student/best/model.safetensors", "rounds/2/teacher/models/best.safetensors"
+    changed = {"no-weights": {"weights": "none"}, "no-refresh": {"refresh": False}, "exact": {"exact": True}}
+    for name, change in changed.items():
+        teach(ring, tmp_path / name, replace(QUICK, **change))
+        found = weights_of(tmp_path / name)
+        assert (
+            found["rounds/0/student/best/model.safetensors"]
+            == base["rounds/0/student/best/model.safetensors"]
+        )
+        assert found[later] != base[later], name
+        assert (found[first] == base[first]) == (name == "no-refresh"), name
+        assert not list((tmp_path / name).glob("rounds/*/*-answers"))
+
+
+def test_lambdas_of_zero_are_two_models_apart(ring, tmp_path):
+    teach(ring, tmp_path / "r", replace(QUICK, rounds=1, lambda_teacher=0.0, lambda_student=0.0))
+    side = student_side()
+    side.learn(ring, tmp_path / "0")
+    alone = side.learn(ring, tmp_path / "1", start=tmp_path / "0", phase=1)
+    found = Recommender.load(tmp_path / "r/rounds/1/student")
+    for key, value in alone.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[key]), key
+
+
+# --- honest ranks -----------------------------------------------------------------------------------------
+
+
+def test_last_rows_are_the_newest_of_their_sequences(ring):
+    rows = ring.rows("train", prefixes=True)
+    last, owner = last_rows(ring, rows)
+    newest = {}
+    for row in rows.tolist():
+        sequence = int(ring.row_sequences[row])
+        newest[sequence] = max(newest.get(sequence, row), row, key=lambda r: ring.row_events[r])
+    assert last.tolist() == sorted(newest.values())
+    assert [int(last[k]) for k in owner] == [newest[int(ring.row_sequences[row])] for row in rows]
+
+
+@pytest.mark.parametrize("how", ["folds", "positions"])
+def test_held_out_ranks_are_of_rows_that_were_not_learned_from(ring, tmp_path, how):
+    rows, asked_of = ring.rows("train", prefixes=True), []
+
+    def pair(number, learned, asked):
+        assert not set(learned) & set(asked)
+        if how == "folds":
+            assert not set(ring.row_sequences[learned]) & set(ring.row_sequences[asked])
+        else:  # nothing that is learned from comes after what is asked, in any sequence
+            newest = {
+                int(s): e for s, e in zip(ring.row_sequences[asked], ring.row_events[asked], strict=True)
+            }
+            assert all(ring.row_events[r] < newest[int(ring.row_sequences[r])] for r in learned)
+        asked_of.append(asked)
+        return asked + 1, 2 * asked + 1
+
+    student, teacher = held_out_ranks(ring, rows, tmp_path / "r.parquet", pair, how=how, folds=3, seed=0)
+    if how == "folds":
+        assert sorted(np.concatenate(asked_of)) == rows.tolist()
+        assert student.tolist() == (rows + 1).tolist()
+    else:
+        last, owner = last_rows(ring, rows)
+        assert student.tolist() == (last[owner] + 1).tolist()
+    assert ((teacher - 1) == 2 * (student - 1)).all()
+
+    def never(*_):
+        raise AssertionError("measured twice")
+
+    again = held_out_ranks(ring, rows[::2], tmp_path / "r.parquet", never, how=how, folds=3, seed=0)
+    assert again[0].tolist() == student[::2].tolist()
+
+
+@pytest.mark.parametrize("ranks", ["answers", "folds", "positions"])
+def test_ranks_come_from_where_the_option_says(ring, whole, tmp_path, ranks):
+    options, out = replace(QUICK, rounds=1, ranks=ranks), tmp_path / "r"
+    if ranks == "folds":
+        plug = Plug("teacher", 1, 3, KeyboardInterrupt())
+        plug.on_phase = lambda text: setattr(
+            plug, "now", text.split()[2].rstrip(":")
+        )  # inside the second pair
+        with pytest.raises(KeyboardInterrupt):
+            teach(ring, out, options, listener=plug)
+    teach(ring, out, options)
+    base, found = weights_of(whole[0]), weights_of(out)
+    key = "rounds/1/teacher/models/best.safetensors"
+    assert found[key] != base[key]
+    assert found["rounds/0/student/best/model.safetensors"] == base["rounds/0/student/best/model.safetensors"]
+    assert (out / "ranks" / "ranks.parquet").is_file() == (ranks != "answers")
+    if ranks == "folds":
+        frame = pl.read_parquet(out / "ranks" / "ranks.parquet")
+        assert frame["row_id"].to_list() == ring.row_ids[ring.rows("train", prefixes=True)].tolist()
+        assert frame["teacher"].min() >= 1
+        assert frame["teacher"].max() <= ITEMS
+        teach(ring, tmp_path / "again", options)
+        assert weights_of(tmp_path / "again") == found  # the kill in between changed nothing
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "adaptve"}, "Did you mean 'adaptive'"),
+        ({"ranks": "fold"}, "Did you mean 'folds'"),
+        ({"rounds": 0}, "Allowed: 1 or more"),
+        ({"temperature_student": 0.0}, "Allowed: above 0"),
+        ({"lambda_teacher": -1.0}, "Allowed: 0 or more"),
+    ],
+)
+def test_mistakes_are_explained(change, message):
+    with pytest.raises(ConfigError, match=message):
+        MutualOptions(**change)
+
+
+def test_a_language_model_that_reads_no_soft_tokens_is_refused():
+    with pytest.raises(ConfigError, match="history=both"):
+        ItemHeadPartner(llama(), torch.randn(ITEMS, 4), None, ItemHeadOptions(history="titles"))
