@@ -70,7 +70,7 @@ class Partner(ListStrategy):
         """Return ``(S,)``, eq. (1) of each row."""
         bias = None if output.item_bias is None else output.item_bias / self.temperature
         cooled = StudentOutput(
-            output.hidden / self.temperature, output.item_table, bias, output.embed_items
+            output.hidden / self.temperature, output.item_table, bias, output.embed_items, output.cold
         )  # scores / T
         values = self.temperature**2 * self.soft.per_row(cooled, batch)
         return values if self.weights is None else values * self.weights(output, batch)
