@@ -19,6 +19,7 @@ PACKAGES = [
     "recdistill.strategies",
     "recdistill.recipes",
     "recdistill.train",
+    "recdistill.train.mutual",
     "recdistill.evaluate",
     "recdistill.export",
     "recdistill.experiments",

@@ -55,15 +55,13 @@ class MutualProgress:
     def on_round(self, record: dict[str, Any]) -> None:
         """Print what a round reached on validation."""
         self._clear()
-        parts = [
-            f"{name} HR@20 {found['hr@20']:.4f} NDCG@20 {found['ndcg@20']:.4f}"
-            for name, found in (("student", record["student"]), ("language model", record.get("teacher")))
-            if found and "hr@20" in found
-        ]
-        mark = "  [green]best[/green]" if record["best"] else ""
-        self.console.print(
-            f"  round {record['round']} on validation: {',  '.join(parts)}{mark}", highlight=False
-        )
+        self.console.print(f"  round {record['round']} on validation", highlight=False)
+        for name, key in (("student", "student"), ("language model", "teacher")):
+            found = record.get(key) or {}
+            if "hr@20" in found:
+                mark = "  [green]best[/green]" if key == "student" and record["best"] else ""
+                line = f"    {name:<14}  HR@20 {found['hr@20']:.4f}  NDCG@20 {found['ndcg@20']:.4f}{mark}"
+                self.console.print(line, highlight=False)
 
     def progress(self, text: str, total: int) -> Callable[[int], None]:
         """Return what moves the bar of rows that are answered."""

@@ -1,6 +1,6 @@
-"""LLMD4Rec: a student and a language model with a head over items teach each other in turns.
+"""A student and a language model with a head over items teach each other in turns.
 
-Wang et al., 2025, https://arxiv.org/abs/2505.18120. With y_c the student's scores of all items, y_l the language
+LLMD4Rec, 2025, https://arxiv.org/abs/2505.18120. With y_c the student's scores of all items, y_l the language
 model's, i* the true item, and KL, T and w as in `term` and `weights`::
 
     L_l = CE(y_l, i*) + lambda_1 w_1 T_1^2 KL( softmax(y_c / T_1) || softmax(y_l / T_1) )      # (1) down
