@@ -109,6 +109,8 @@ def test_words_reach_both_models():
         ("weights", "Write key=value"),
         ("knowledge=k", "each round makes its own"),
         ("item_encoder.name=two_branch", "cannot be set in mutual teaching"),
+        ("train.coverage=skip", "each partner answers all rows"),
+        ("dataset=e", "it is said by --dataset"),
         ("ranks=fold", "Did you mean 'folds'"),
     ],
 )

@@ -33,13 +33,15 @@ FILE: Final = "mutual.yaml"
 _MUTUAL: Final = tuple(option.name for option in fields(MutualOptions))
 #: An item of the language model has the student's width; which rows it answers is said by ``ranks`` and ``folds``.
 _TEACHER: Final = tuple(f.name for f in fields(ItemHeadOptions) if f.name not in ("id_size", "folds"))
-#: Sections of a student's config that mutual teaching decides itself, and why.
+#: Sections and keys of a student's config that mutual teaching decides itself, and why.
 _OWN: Final = {
     "knowledge": "each round makes its own",
     "strategies": "the student learns from its partner alone",
     "item_encoder": "the item table that the language model reads is that of free vectors",
     "select": "every row is weighted by its ranks",
     "recipe": "it is the name of the run in tables; use label",
+    "dataset": "it is said by --dataset",
+    "train.coverage": "each partner answers all rows",
 }
 
 
@@ -201,10 +203,10 @@ def _refuse_unknown(flags: Mapping[str, Any], name: str) -> None:
 
 
 def _refuse_own(key: str) -> None:
-    section = key.partition(".")[0]
-    if section in _OWN:
+    found = next((name for name in (key, key.partition(".")[0]) if name in _OWN), None)
+    if found is not None:
         raise ConfigError(
-            f"key {key!r} cannot be set in mutual teaching: {_OWN[section]}. Allowed: {', '.join(_MUTUAL)}, "
+            f"key {key!r} cannot be set in mutual teaching: {_OWN[found]}. Allowed: {', '.join(_MUTUAL)}, "
             "teacher.<option>, and the student's student., loss., train. For the others: recdistill distill --help"
         )
 

@@ -2,7 +2,8 @@
 
 from recdistill.train.mutual.listener import Listener, Quiet
 from recdistill.train.mutual.options import MutualOptions
-from recdistill.train.mutual.rounds import mutual, round_folders
+from recdistill.train.mutual.records import round_folders
+from recdistill.train.mutual.rounds import mutual
 from recdistill.train.mutual.student import StudentSide
 from recdistill.train.mutual.term import Partner
 from recdistill.train.mutual.weights import RankWeights, rank_gap_weights

@@ -24,7 +24,6 @@ Where the paper is not known to us or leaves it open, the choice is an option
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -33,23 +32,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
 from recdistill.export import Recommender
 from recdistill.knowledge import Knowledge, teacher_evaluation
-from recdistill.runs import MANIFEST, atomic_file
+from recdistill.runs import MANIFEST
 from recdistill.teachers.item_head.partner import BEST, ItemHeadPartner
 from recdistill.train.distill import open_run, settings
 from recdistill.train.loop import make_accelerator
 from recdistill.train.mutual.held_out import held_out_ranks
 from recdistill.train.mutual.listener import Listener, Quiet
 from recdistill.train.mutual.options import MutualOptions
+from recdistill.train.mutual.records import epochs_of, weights_seen, write_records
 from recdistill.train.mutual.student import StudentSide, answers_of
 from recdistill.train.mutual.term import Partner, term_of
-from recdistill.train.mutual.weights import RankWeights, rank_gap_weights
+from recdistill.train.mutual.weights import RankWeights
 
 Ints = npt.NDArray[np.int64]
 _KS = (1, 10, 20)
@@ -121,12 +120,6 @@ def mutual(
     return Recommender.load(folder)
 
 
-def round_folders(run: Path) -> list[Path]:
-    """Return the folders of a run's rounds, 0 first; each holds ``student/`` and, but for 0, ``teacher/``."""
-    found = [path for path in (run / "rounds").glob("*") if path.name.isdigit()]
-    return sorted(found, key=lambda path: int(path.name))
-
-
 @dataclass(eq=False)
 class _Rounds:
     dataset: SequenceDataset
@@ -157,17 +150,35 @@ class _Rounds:
 
     def _round(self, number: int, last: Knowledge | None) -> tuple[Knowledge, dict[str, Any]]:
         """Carry out a round after the one whose language model's answers are `last`."""
-        data, options, listener = self.dataset, self.options, self.listener
         before = Recommender.load(self._of(number - 1, "student"))
-        told = answers_of(
+        told = self._told(number, before)
+        answered, result = self._taught(number, before, told, last)
+        after = self._learned(number, answered, told)
+        record = {
+            "round": number,
+            "teacher": {**self._judged(answered), **epochs_of(result)},
+            "student": self._judged(after),
+            "weights": weights_seen(self._ranks(told), self._ranks(answered)),
+        }
+        return answered, record
+
+    def _told(self, number: int, before: Recommender) -> Knowledge:
+        """Return what the student of the round before answers to the training rows."""
+        return answers_of(
             before,
-            data,
+            self.dataset,
             self.rows,
             self._of(number, "student-answers"),
-            temperature=options.temperature_teacher,
-            top_k=options.top_m,
-            progress=listener.progress(f"round {number}: the student answers", len(self.rows)),
+            temperature=self.options.temperature_teacher,
+            top_k=self.options.top_m,
+            progress=self.listener.progress(f"round {number}: the student answers", len(self.rows)),
         )
+
+    def _taught(
+        self, number: int, before: Recommender, told: Knowledge, last: Knowledge | None
+    ) -> tuple[Knowledge, dict[str, Any]]:
+        """Train the language model; return its answers to training and valid rows, and the record of its epochs."""
+        data, options, listener = self.dataset, self.options, self.listener
         listener.on_phase(f"round {number}: the language model learns")
         model, result = self.teacher.learn(
             data,
@@ -190,24 +201,21 @@ class _Rounds:
             facts={"round": number},
             progress=listener.progress(f"round {number}: the language model answers", len(asked)),
         )
-        listener.on_phase(f"round {number}: the student learns")
+        return answered, result
+
+    def _learned(self, number: int, answered: Knowledge, told: Knowledge) -> Recommender:
+        """Train the student and return it."""
+        self.listener.on_phase(f"round {number}: the student learns")
         term = self._up(answered, told)
-        after = self.student.learn(
-            data,
+        return self.student.learn(
+            self.dataset,
             self._of(number, "student"),
             start=self._of(number - 1, "student"),
             phase=number,
-            terms=[] if term is None else [(options.lambda_student, term)],
+            terms=[] if term is None else [(self.options.lambda_student, term)],
             knowledge=None if term is None else answered,
-            reporter=listener,
+            reporter=self.listener,
         )
-        record = {
-            "round": number,
-            "teacher": {**self._judged(answered), "epochs": len(result["history"]), **_best_epoch(result)},
-            "student": self._judged(after),
-            "weights": _weights_seen(self._ranks(told), self._ranks(answered)),
-        }
-        return answered, record
 
     def _down(
         self, told: Knowledge, last: Knowledge | None
@@ -285,13 +293,8 @@ class _Rounds:
         return {} if found is None else dict(found.metrics(_KS))
 
     def _write(self, records: list[dict[str, Any]]) -> None:
-        """Write ``metrics.jsonl``, which of the students so far is the best marked, and tell the last line."""
-        metric = self.student.options.metric
-        best = max(records, key=lambda record: record["student"][metric])  # the first of equals
-        for record in records:
-            record["best"] = record is best
-        with atomic_file(self.folder / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in records), encoding="utf-8")
+        """Write the rounds so far, and tell the last."""
+        write_records(self.folder, records, self.student.options.metric)
         self.listener.on_round(records[-1])
 
     def _close(self, records: list[dict[str, Any]]) -> None:
@@ -321,17 +324,3 @@ def _table(recommender: Recommender) -> Tensor:
     """Return the ``(I, d)`` vectors that a student reads."""
     table: Tensor = recommender.model.item_encoder(None)
     return table.detach()
-
-
-def _best_epoch(result: dict[str, Any]) -> dict[str, Any]:
-    return {"best_epoch": result["best"]["epoch"], "loss": result["best"]["loss"]}
-
-
-def _weights_seen(student: Ints, teacher: Ints) -> dict[str, float]:
-    """Return how the student's weights lie where both models answer the training rows as they are: a check of w."""
-    weights = rank_gap_weights(torch.from_numpy(student), torch.from_numpy(teacher))
-    shares = {"zero": weights == 0, "one": weights == 1, "two": weights == 2}
-    return {
-        "student_mean": float(weights.mean()),
-        **{f"student_{name}": float(share.float().mean()) for name, share in shares.items()},
-    }
