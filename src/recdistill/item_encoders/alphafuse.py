@@ -68,7 +68,8 @@ class AlphaFuse(ItemEncoder):
     cold
         ``(I,)`` bool, items without any training event, or None: there are none.
     cold_length
-        Mean length of the cold items' vectors in the folded table, next to that of the others; above 0.
+        Mean length of the cold items' vectors in the folded table, next to that of the others, above 0; None: 1, and
+        then what validation picks.
 
     Raises
     ------
@@ -93,7 +94,7 @@ class AlphaFuse(ItemEncoder):
         learn_scale: bool = False,
         std: float = 0.0,
         cold: Tensor | npt.NDArray[np.bool_] | None = None,
-        cold_length: float = 1.0,
+        cold_length: float | None = None,
     ) -> None:
         super().__init__(cold, cold_length)
         null_size = max(1, size // 2) if null_size is None else null_size

@@ -25,17 +25,22 @@ class ItemEncoder(nn.Module):
     cold_length
         How long the other items' vectors become when the table is folded, next to the mean of the warm ones; None:
         they stay as they are.
+    cold_length_given
+        Whether somebody chose it; else `recdistill.train.distill` picks on validation what is multiplied to it.
     """
 
     item_count: int
     size: int
     requires: frozenset[str] = frozenset()
     warm: Tensor | None
+    cold_length: float | None
+    cold_length_given: bool
 
-    def __init__(self, cold: Any = None, cold_length: float | None = 1.0) -> None:
+    def __init__(self, cold: Any = None, cold_length: float | None = None) -> None:
         """Take ``(I,)`` bool, the items without any training event, or None: there are none."""
         super().__init__()
-        self.cold_length = cold_length
+        self.cold_length = 1.0 if cold_length is None else cold_length
+        self.cold_length_given = cold_length is not None
         self.register_buffer("warm", warm_items(cold), persistent=False)
 
     def forward(self, items: Tensor | None = None) -> Tensor:

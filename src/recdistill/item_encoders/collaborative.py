@@ -83,7 +83,7 @@ class Collaborative(ItemEncoder):
         ``(I,)`` bool, items without any training event, whose b_i is and stays 0; None: there are none.
     cold_length
         Mean length of the cold items' vectors in the folded table, next to that of the others, above 0; None: 1, or
-        as learned with `offset_dropout`.
+        as learned with `offset_dropout`, and then what validation picks.
     offset_dropout
         p, 0 to below 1; needs b_i.
 
@@ -117,9 +117,9 @@ class Collaborative(ItemEncoder):
         cold_length: float | None = None,
         offset_dropout: float = 0.0,
     ) -> None:
-        if cold_length is None and not offset_dropout:
-            cold_length = 1.0
         super().__init__(cold, cold_length)
+        if offset_dropout and cold_length is None:
+            self.cold_length = None  # as learned
         one_of("collaborative", "projector", projector, ("linear", "mlp"))
         one_of("collaborative", "dtype", dtype, tuple(_DTYPES))
         above_zero("collaborative", weight=weight, hidden=hidden, rank=rank, cold_length=cold_length)
@@ -151,6 +151,7 @@ class Collaborative(ItemEncoder):
             "standardise",
             "std",
             "cold_length",
+            "cold_length_given",
             "offset_dropout",
         ):
             setattr(other, option, getattr(self, option))

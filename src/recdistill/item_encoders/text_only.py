@@ -58,7 +58,8 @@ class TextOnly(ItemEncoder):
     cold
         ``(I,)`` bool, items without any training event, or None: there are none.
     cold_length
-        Mean length of the cold items' vectors in the folded table, next to that of the others; above 0.
+        Mean length of the cold items' vectors in the folded table, next to that of the others, above 0; None: 1, and
+        then what validation picks.
 
     Raises
     ------
@@ -83,7 +84,7 @@ class TextOnly(ItemEncoder):
         hidden: int | None = None,
         std: float = 0.01,
         cold: Tensor | npt.NDArray[np.bool_] | None = None,
-        cold_length: float = 1.0,
+        cold_length: float | None = None,
     ) -> None:
         super().__init__(cold, cold_length)
         one_of("text_only", "projector", projector, ("mlp", "linear"))
@@ -99,7 +100,7 @@ class TextOnly(ItemEncoder):
         """Return an encoder of this make with parameters of its own and another width d; s is shared."""
         other = type(self).__new__(type(self))
         ItemEncoder.__init__(other)
-        for option in ("item_count", "projector", "hidden", "std", "cold_length"):
+        for option in ("item_count", "projector", "hidden", "std", "cold_length", "cold_length_given"):
             setattr(other, option, getattr(self, option))
         for name in ("warm", "text", "teacher"):
             other.register_buffer(name, getattr(self, name), persistent=False)

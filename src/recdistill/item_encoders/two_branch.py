@@ -62,7 +62,8 @@ class TwoBranch(ItemEncoder):
     cold
         ``(I,)`` bool, items without any training event, or None: there are none.
     cold_length
-        Mean length of the cold items' vectors in the folded table, next to that of the others; above 0.
+        Mean length of the cold items' vectors in the folded table, next to that of the others, above 0; None: 1, and
+        then what validation picks.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class TwoBranch(ItemEncoder):
         hidden: int | None = None,
         std: float = 0.01,
         cold: Tensor | npt.NDArray[np.bool_] | None = None,
-        cold_length: float = 1.0,
+        cold_length: float | None = None,
     ) -> None:
         super().__init__(cold, cold_length)
         text_size = size // 2 if text_size is None else text_size

@@ -29,6 +29,7 @@ from recdistill.runs import (
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
+from recdistill.train.cold_items import STRETCH, pick_cold_length
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
 from recdistill.types import Task
@@ -160,8 +161,25 @@ def distill(
         reporter=reporter,
     )
     trainer.fit()
+    if accelerator.is_main_process:
+        _settle_cold_items(model, folder, dataset, filter_seen, options.metric)
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
+
+
+def _settle_cold_items(
+    model: SequenceModel, folder: Path, dataset: SequenceDataset, filter_seen: bool, metric: str
+) -> None:
+    """Let validation pick the length of cold items' vectors, once, where nobody chose it and text forms them."""
+    sides = (model.item_encoder, model.output_encoder)
+    if any(side.warm is None or side.cold_length_given for side in sides) or not len(dataset.rows("valid")):
+        return
+    best = Recommender.load(folder / "best")
+    if STRETCH in best.spec:
+        return
+    chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
+    write_json(folder / "cold_items.json", {"metric": metric, "tried": {str(k): v for k, v in tried.items()}})
+    chosen.save(folder / "best")
 
 
 def validation(model: SequenceModel, dataset: SequenceDataset, length: int, filter_seen: bool) -> Evaluation:
