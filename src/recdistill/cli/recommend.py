@@ -19,6 +19,13 @@ def recommend(
     cold: Annotated[
         bool, typer.Option("--only-cold", help="Only items that nobody had bought before training.")
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of the user's sequence in the dataset: what is known of him counts too.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Recommend the next items: recdistill recommend r/ --history "Toy Story (1995)" "Jumanji (1995)" -k 10."""
@@ -39,7 +46,7 @@ def recommend(
         candidates = [recommender.catalogue.raw_ids[item] for item in recommender.cold]
         k = min(k, len(candidates))
     answer = recommender.recommend(
-        [[*history, *(more or [])]], k, exclude_seen=not seen, candidates=candidates
+        [[*history, *(more or [])]], k, exclude_seen=not seen, candidates=candidates, users=[user]
     )
     if as_json:
         print(answer.drop("history").write_ndjson(), end="")

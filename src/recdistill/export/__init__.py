@@ -2,5 +2,6 @@
 
 from recdistill.export.fold import fold
 from recdistill.export.recommender import Recommender, load_scorer
+from recdistill.export.scorer import ModelScorer
 
-__all__ = ["Recommender", "fold", "load_scorer"]
+__all__ = ["ModelScorer", "Recommender", "fold", "load_scorer"]

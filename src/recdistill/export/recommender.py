@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
+from recdistill.export.scorer import ModelScorer
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
     atomic_folder,
@@ -30,8 +31,10 @@ from recdistill.runs import (
 )
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD, Split
+from recdistill.user_encoders import UserVectors
 
 Ints = npt.NDArray[np.int64]
+_USERS = "user_encoder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +74,9 @@ class Recommender:
         cold = np.flatnonzero(dataset.cold_items)
         return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold)
 
-    def scorer(self) -> Callable[[Ints], Tensor]:
-        """Return a function from histories ``(B, L)`` to scores ``(B, I)``."""
-        device = next(self.model.parameters()).device
-
-        def score(histories: Ints) -> Tensor:
-            return self.model.score(torch.from_numpy(histories).to(device))
-
-        return score
+    def scorer(self) -> ModelScorer:
+        """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
+        return ModelScorer(self.model)
 
     def evaluate(
         self, dataset: SequenceDataset, split: Split, *, filter_seen: bool, name: str = "student"
@@ -111,6 +109,7 @@ class Recommender:
         *,
         exclude_seen: bool = True,
         candidates: Sequence[str] | None = None,
+        users: Sequence[str | None] | None = None,
         batch_size: int = 256,
     ) -> pl.DataFrame:
         """Return the k best items after each history.
@@ -125,6 +124,9 @@ class Recommender:
             Leave out the items of the history.
         candidates
             Rank only these (raw ids or titles), or all items if None.
+        users
+            Whose history each is, by the number of the sequence in the dataset (``"17"``): the newest that is
+            known of a user counts beside the history. None, or a stranger: the history alone.
         batch_size
             Histories scored at once.
 
@@ -136,18 +138,41 @@ class Recommender:
         Raises
         ------
         ConfigError
-            `k` is out of range.
+            `k` is out of range, or there is not one user a history.
         DataError
             A history is empty, or names an item that the catalogue does not have.
         """
         if not 1 <= k <= len(self.catalogue):
             raise ConfigError(f"k is {k}. Allowed: 1 to {len(self.catalogue)}, the number of items.")
         allowed = None if candidates is None else torch.from_numpy(self.catalogue.index_of(candidates))
+        rows = self.rows_of(users, len(histories))
         frames = [
-            self._recommend(histories[start : start + batch_size], start, k, exclude_seen, allowed)
+            self._recommend(histories[start : start + batch_size], start, k, exclude_seen, allowed, rows)
             for start in range(0, len(histories), batch_size)
         ]
         return pl.concat(frames) if frames else _answer(self.catalogue, *_nothing())
+
+    def rows_of(self, users: Sequence[str | None] | None, count: int) -> Ints | None:
+        """Return ``(count,)`` the newest known row of each user, `PAD` for strangers; None where none is known.
+
+        Raises
+        ------
+        ConfigError
+            There is not one user a history.
+        """
+        if users is None:
+            return None
+        if len(users) != count:
+            raise ConfigError(
+                f"there are {len(users)} users for {count} histories. Allowed: one each, None for a stranger. "
+                "Pass --user once."
+            )
+        if self.model.user_encoder is None:
+            return None
+        numbers = [
+            int(user) if user is not None and user.isdecimal() and len(user) < 19 else PAD for user in users
+        ]
+        return self.model.user_encoder.rows_of(numbers)
 
     def _recommend(
         self,
@@ -156,13 +181,15 @@ class Recommender:
         k: int,
         exclude_seen: bool,
         allowed: Tensor | None,
+        rows: Ints | None,
     ) -> pl.DataFrame:
         known = [self.catalogue.index_of(list(history)) for history in histories]
         if empty := [start + row for row, items in enumerate(known) if not len(items)]:
             raise DataError(
                 f"history {empty[0]} is empty. A history needs at least one item: --history TITLE."
             )
-        scores = self.scorer()(pad_histories(known, self.length)).float()  # (B, I)
+        told = None if rows is None else rows[start : start + len(known)]
+        scores = self.scorer()(pad_histories(known, self.length), told).float()  # (B, I)
         if exclude_seen:
             owner = torch.from_numpy(np.repeat(np.arange(len(known)), [len(items) for items in known]))
             scores[owner, torch.from_numpy(np.concatenate(known))] = -torch.inf
@@ -217,7 +244,14 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
     student = STUDENTS[spec["student"]](**spec["options"])
     table = Ids.from_table(tensors["item_encoder.weight"])
     output = table if spec["tied"] else Ids.from_table(tensors["output_encoder.weight"])
-    model = SequenceModel(student, table, output, bias=spec["bias"])
+    users = {k.removeprefix(_USERS): v for k, v in tensors.items() if k.startswith(_USERS)}
+    model = SequenceModel(
+        student,
+        table,
+        output,
+        bias=spec["bias"],
+        user_encoder=UserVectors.from_state(users) if users else None,
+    )
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not (spec["tied"] and name.startswith("output_encoder."))]
     if missing or unexpected:
@@ -225,7 +259,7 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
     return model.eval()
 
 
-def load_scorer(folder: Path | str) -> tuple[Callable[[Ints], Tensor], int]:
+def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:
     """Return the scorer of a run or recommender folder, and the history length it reads."""
     recommender = Recommender.load(folder)
     return recommender.scorer(), recommender.length
