@@ -19,8 +19,9 @@ from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
+from recdistill.export.other_catalogue import over_texts, text_maps_of
 from recdistill.export.scorer import ModelScorer
-from recdistill.item_encoders import Ids
+from recdistill.item_encoders import Ids, TextMap
 from recdistill.runs import (
     atomic_folder,
     read_json,
@@ -35,6 +36,7 @@ from recdistill.user_encoders import UserVectors
 
 Ints = npt.NDArray[np.int64]
 _USERS = "user_encoder."
+_MAPS = "text_maps.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,9 @@ class Recommender:
     cold
         ``(n,)`` int64, items that training never saw. They can be recommended for what they are only if the
         student forms item vectors from text.
+    text_maps
+        Of a student without ids: what forms the vectors of its ``input`` and ``output`` table from texts, so that
+        `over` can rank another catalogue. Empty for any other.
     """
 
     model: SequenceModel
@@ -64,6 +69,7 @@ class Recommender:
     length: int
     dataset_fingerprint: str
     cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    text_maps: Mapping[str, TextMap] = field(default_factory=dict)
 
     @classmethod
     def from_model(
@@ -72,7 +78,8 @@ class Recommender:
         """Take a folded copy of a model in training."""
         spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
         cold = np.flatnonzero(dataset.cold_items)
-        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold)
+        maps = text_maps_of(model)
+        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold, maps)
 
     def scorer(self) -> ModelScorer:
         """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
@@ -202,6 +209,55 @@ class Recommender:
         row, rank = np.nonzero(np.isfinite(values))
         return _answer(self.catalogue, row + start, rank, items[row, rank], values[row, rank])
 
+    def over(
+        self,
+        catalogue: Catalogue,
+        vectors: npt.NDArray[np.floating[Any]],
+        *,
+        dataset_fingerprint: str = "",
+        keep_users: bool = False,
+    ) -> Recommender:
+        """Return a recommender for another catalogue, which training never saw.
+
+        Parameters
+        ----------
+        catalogue
+            Its J items.
+        vectors
+            ``(J, D)`` texts of the items, by the encoder of the training; a zero row: no text, never recommended.
+        dataset_fingerprint
+            Of the dataset it is to be evaluated on, if it is.
+        keep_users
+            Whether what is known of users of the training still counts.
+
+        Raises
+        ------
+        ConfigError
+            The student has numbers of its own for each item, so that it knows nothing of others; or there is not one
+            vector an item.
+        """
+        if not self.text_maps:
+            raise ConfigError(
+                f"this {self.spec['student']} learned numbers for the {len(self.catalogue):,} items of its own "
+                "catalogue, and has none for others. Allowed: a student without ids. Train one with "
+                "--strategy slim-agnostic."
+            )
+        wanted = len(next(iter(self.text_maps.values())).mean)
+        if vectors.shape != (len(catalogue), wanted):
+            raise ConfigError(
+                f"the vectors of the {len(catalogue):,} items have the shape {vectors.shape}. Needed: "
+                f"({len(catalogue)}, {wanted}), by the encoder of the training: that of the folder of rationales."
+            )
+        model = over_texts(
+            self.model, self.text_maps, torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+        )
+        if not keep_users:
+            model.user_encoder = None
+        none = np.zeros(0, dtype=np.int64)
+        return Recommender(
+            model, catalogue, self.spec, self.length, dataset_fingerprint, none, self.text_maps
+        )
+
     def save(self, folder: Path | str, *, overwrite: bool = True) -> None:
         """Write ``model.safetensors``, ``config.json``, ``items.parquet`` and ``manifest.json``, or nothing."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
@@ -209,6 +265,13 @@ class Recommender:
             tensors = {k: v for k, v in tensors.items() if not k.startswith("output_encoder.")}
         with atomic_folder(Path(folder), overwrite=overwrite) as out:
             save_file(tensors, out / "model.safetensors")
+            if self.text_maps:
+                maps = {
+                    f"{side}.{name}": value.detach().cpu().contiguous().clone()
+                    for side, made in self.text_maps.items()
+                    for name, value in made.state_dict().items()
+                }
+                save_file(maps, out / _MAPS)
             write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
             self.catalogue.frame.write_parquet(out / "items.parquet")
             write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
@@ -232,12 +295,13 @@ class Recommender:
         try:
             tensors = load_file(folder / "model.safetensors")
             model = _rebuild(spec, tensors)
+            maps = _read_maps(folder / _MAPS)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is damaged: {error}. Export it, or train it, anew.") from error
         spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
         cold = np.array(spec.get("cold", []), dtype=np.int64)
         fingerprint = str(manifest["dataset_fingerprint"])
-        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold)
+        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, maps)
 
 
 def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:
@@ -257,6 +321,16 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
     if missing or unexpected:
         raise ValueError(f"missing {missing}, unexpected {unexpected}")
     return model.eval()
+
+
+def _read_maps(path: Path) -> dict[str, TextMap]:
+    if not path.is_file():
+        return {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in load_file(path).items():
+        side, _, rest = name.partition(".")
+        parts.setdefault(side, {})[rest] = value
+    return {side: TextMap.from_state(state).eval() for side, state in parts.items()}
 
 
 def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:

@@ -7,7 +7,7 @@ from recdistill.teachers.rationales.encoding import WordEncoder, load_encoder, m
 from recdistill.teachers.rationales.kar import Kar
 from recdistill.teachers.rationales.making import make_words, maker
 from recdistill.teachers.rationales.moments import Moments, moments, readable
-from recdistill.teachers.rationales.slim import Slim
+from recdistill.teachers.rationales.slim import Slim, item_texts
 from recdistill.teachers.rationales.steps import Rationale, parse_rationale
 
 #: Who can write: ``recdistill rationales NAME``. Another system is one more line.
@@ -23,6 +23,7 @@ __all__ = [
     "Slim",
     "WordEncoder",
     "Work",
+    "item_texts",
     "load_encoder",
     "make_encoder",
     "make_words",

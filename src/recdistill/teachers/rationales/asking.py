@@ -143,7 +143,9 @@ def _reply(texts: Sequence[str] | None, failure: str | None) -> Reply:
     if texts is None:
         return Reply("", f"failed: {failure}" if failure else "not answered")
     text = texts[0].strip() if texts else ""
-    return Reply(text, "" if text else "empty answer")
+    if not any(sign.isalnum() for sign in text):
+        return Reply("", "no word in the answer" if text else "empty answer")
+    return Reply(text)
 
 
 def _failures(path: Path) -> dict[int, str]:

@@ -42,10 +42,11 @@ _NAMES = {
 _STEP_OF = {name: step for step, names in _NAMES.items() for name in names}
 _HEAD = re.compile(
     r"^[\s#*\-]*(?:(?P<number>step\s*[123]|[123])\s*[.:)]\s*)?"
-    r"(?:[*\"]*(?P<name>[a-z][a-z ]{2,24}?)[*\"]*\s*:)?\s*(?P<rest>.*)$",
+    r"(?:[*\"]*(?P<name>[a-z][a-z ]{2,24}?)[*\"]*\s*:[*\"]*)?\s*(?P<rest>.*)$",
     re.IGNORECASE,
 )
-_MOST_CUTS = 200  # how often a torn answer is cut back further
+_MOST_CUTS = 60  # how often a torn answer is cut back further
+_MOST_SIGNS = 20_000  # of an answer that are looked at for its steps
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def parse_rationale(text: str) -> Rationale:
 def _json(text: str) -> dict[str, Any] | None:
     """Return the first JSON object with a step in it, its keys brought to the names of the steps."""
     for match in re.finditer(r"\{", text):
-        found = _object(text[match.start() :])
+        found = _object(text[match.start() : _MOST_SIGNS])
         if isinstance(found, dict):
             steps: dict[str, Any] = {}
             for key, value in found.items():
