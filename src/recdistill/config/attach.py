@@ -130,7 +130,7 @@ def attach_slim_agnostic(
     """Attach SLIM's ID-agnostic recommendation: every vector comes from text, and none belongs to an item.
 
     A row whose user has a rationale is answered by it alone (with `history`, by both); any other by the student over
-    the history's texts. `cold` changes nothing: no item has a vector of its own.
+    the history's texts.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ def attach_slim_agnostic(
     about_items, about_users = _tensor(words["item_vectors"]), chosen_steps(words, steps, use)
     mean, matrix = text_space(about_items, *([about_users] if len(about_users) else []), rank=rank)
     student = model.student
-    output = SlimText(TextMap(mean, matrix, student.hidden_size, inner=inner), about_items)
+    output = SlimText(TextMap(mean, matrix, student.hidden_size, inner=inner), about_items, cold=cold)
     entry = output
     if not model.tied:
-        entry = SlimText(TextMap(mean, matrix, student.embedding_size, inner=inner), about_items)
+        entry = SlimText(TextMap(mean, matrix, student.embedding_size, inner=inner), about_items, cold=cold)
     known: UserEncoder | None = None
     if users and len(about_users):
         known = SlimTextUsers(

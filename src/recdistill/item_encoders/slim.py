@@ -146,13 +146,16 @@ class SlimText(ItemEncoder):
         g_t, shared with the user side.
     vectors
         ``(I, D)`` as the text encoder gave them; zero where an item has no text.
+    cold
+        ``(I,)`` bool, items that training never sees, or None: the loss leaves them out, their vectors are formed as
+        any others.
     """
 
     texts: Tensor
     known: Tensor
 
-    def __init__(self, text_map: TextMap, vectors: Tensor) -> None:
-        super().__init__()
+    def __init__(self, text_map: TextMap, vectors: Tensor, *, cold: Any = None) -> None:
+        super().__init__(cold)
         self.text_map = text_map
         self.item_count, self.size = len(vectors), text_map.exit.out_features
         texts = into_space(vectors, text_map.mean, text_map.matrix)
