@@ -86,8 +86,19 @@ def test_slim_with_ids_and_without_on_another_catalogue(place):
     answers = [json.loads(line) for line in lines.splitlines()]
     assert {answer["item_id"] for answer in answers} == {"n1", "n2"}
     assert np.isfinite([answer["score"] for answer in answers]).all()
+    ring_dataset(20, 8, seed=9).save(place / "elsewhere")
+    there = run("evaluate", place / "slim-agnostic", "--dataset", place / "elsewhere", "--another-catalogue")
+    assert "slim-agnostic, trained elsewhere" in " ".join(there.split()), there
     with pytest.raises(RecdistillError, match="none for others"):
         run("recommend", place / "slim-id", "--catalogue", new, "--history", "n1")
+
+
+def test_a_folder_of_rationales_is_judged(place, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+    lines = run("strategies", "--knowledge", place / "slim").splitlines()
+    kar, slim = (next(line for line in lines if name in line) for name in ("kar", "slim-id"))
+    assert "no rationales of kar" in kar
+    assert "yes" in slim
 
 
 def test_recipes_join_with_strategies_in_one_config(place):

@@ -52,12 +52,13 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Recommend the next items: recdistill recommend r/ --history "Toy Story (1995)" "Jumanji (1995)" -k 10."""
+    from recdistill.cli.words_of_run import words_of_run
     from recdistill.errors import ConfigError
     from recdistill.export import Recommender
     from recdistill.export import explain as reasons
 
     recommender = Recommender.load(folder)
-    words = _words(folder, knowledge) if explain or catalogue is not None else None
+    words = words_of_run(folder, knowledge) if explain or catalogue is not None else None
     if catalogue is not None:
         recommender = _over(recommender, catalogue, words)
         k = min(k, len(recommender.catalogue))
@@ -80,19 +81,6 @@ def recommend(
         _print_table(answer, causes, said)
 
 
-def _words(folder: Path, knowledge: Path | None) -> Words | None:
-    """Return the rationales of a run, or those that were named; None where there are none."""
-    from recdistill.config import read_config
-    from recdistill.knowledge import load_words
-
-    if knowledge is not None:
-        return load_words(knowledge)
-    seeds = sorted(folder.glob("seed-*/config.yaml"), key=lambda path: int(path.parent.name.split("-")[1]))
-    path = next(iter(seeds), folder / "config.yaml")
-    named = read_config(path).words.folder if path.is_file() else None
-    return None if named is None else load_words(Path(named))
-
-
 def _over(recommender: Recommender, path: Path, words: Words | None) -> Recommender:
     """Return the recommender for the items of a file.
 
@@ -103,15 +91,10 @@ def _over(recommender: Recommender, path: Path, words: Words | None) -> Recommen
     """
     import polars as pl
 
+    from recdistill.cli.words_of_run import over_texts
     from recdistill.data import Catalogue
     from recdistill.errors import ConfigError
-    from recdistill.teachers.rationales import item_texts, load_encoder
 
-    if words is None or words.folder is None:
-        raise ConfigError(
-            "the encoder of the training's texts is not known. Needed: the folder of rationales that the student was "
-            "trained with. Pass --knowledge t/, with a student of --strategy slim-agnostic."
-        )
     try:
         frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
         items = Catalogue.from_items(frame, frame["item_id"].cast(pl.String))
@@ -120,8 +103,7 @@ def _over(recommender: Recommender, path: Path, words: Words | None) -> Recommen
             f"{path} cannot be read ({str(error).splitlines()[0]}). Needed: .csv or .parquet with the columns item_id "
             "and title, and the other columns that the training's catalogue has. Mend the file."
         ) from None
-    vectors = load_encoder(words.folder / "encoder").encode(item_texts(items))
-    return recommender.over(items, vectors, keep_users=True)
+    return over_texts(recommender, items, words, keep_users=True)
 
 
 def _rationale(recommender: Recommender, words: Words | None, user: str | None) -> str | None:
