@@ -147,6 +147,17 @@ def test_a_strange_or_missing_user_gives_what_the_history_gives(data, told):
         assert torch.equal(model.score(history, ids)[unknown], nothing[unknown])
 
 
+def test_a_side_that_nobody_was_asked_about_is_left_as_it_is(data, told):
+    words = told["kar"]
+    empty = {**words.arrays, "item_vectors": np.zeros_like(words["item_vectors"])}
+    assert isinstance(made("kar", data, {"kar": Words("kar", empty)}).item_encoder, Ids)
+    no_users = {
+        name: np.array(words[name])[:0]
+        for name in ("row_ids", "places", "users", "newest_event", "user_vectors")
+    }
+    assert made("kar", data, {"kar": Words("kar", {**words.arrays, **no_users})}).user_encoder is None
+
+
 def test_the_adaptor_is_its_formula():
     torch.manual_seed(0)
     experts, x = HybridExperts(6, shared=2, specific=3, inner=5, size=4), torch.randn(7, 6)

@@ -70,6 +70,8 @@ def rationales(
     factors=[genre,mood]; slim: small=lm/, teacher_texts=1000, tuning.epochs=3. Then: recdistill distill --strategy kar
     --knowledge t/.
     """
+    from functools import partial
+
     from recdistill.cli.teach import Bars
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.rationales import MAKERS, Work, make_words, maker
@@ -94,7 +96,8 @@ def rationales(
     if overwrite and not (cost or dry_run):
         clear(out)
     with Bars() as bars:
-        work = Work(data, generator, out, encoder, lm, max_new_tokens, bars.add, bars.progress.print)
+        say = partial(bars.progress.print, markup=False, highlight=False)
+        work = Work(data, generator, out, encoder, lm, max_new_tokens, bars.add, say)
         if dry_run:
             _show_prompts(chosen, work, bars)
         _show_cost(chosen, work, bars, prompt_price, answer_price, measure=cost)

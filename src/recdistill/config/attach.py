@@ -65,7 +65,7 @@ def attach_kar(
     mean, matrix = text_space(*both, rank=rank)
     adaptor = HybridExperts(matrix.shape[1], **experts)
     entry, output = model.item_encoder, model.output_encoder
-    if items:
+    if items and bool((about_items != 0).any()):  # items that nobody was asked about cost nothing
         texts = into_space(about_items, mean, matrix)
         entry, output = _both(model, lambda base: KarItems(base, adaptor, texts, gate=gate, cold=cold))
     known: UserEncoder | None = None

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import KnowledgeError
+from recdistill.errors import KnowledgeError, RunError
 from recdistill.knowledge.arrays import open_arrays, write_arrays
 from recdistill.knowledge.store import provenance
 from recdistill.runs import (
@@ -204,5 +204,5 @@ def is_words(folder: Path | str) -> bool:
     """Return whether a folder holds knowledge in words, rather than a ranking teacher's."""
     try:
         return bool(read_manifest(Path(folder), KIND))
-    except Exception:  # whatever else it is, the loader of knowledge will say what is wrong with it
+    except RunError:  # whatever else it is, the loader of knowledge will say what is wrong with it
         return False

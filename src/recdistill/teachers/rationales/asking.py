@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import KnowledgeError
 from recdistill.knowledge.words import Words
 from recdistill.teachers.backends.base import GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
@@ -223,6 +224,6 @@ def _pending(work: Work, name: str, requests: Requests) -> Requests:
 
     try:
         done = load_generations(folder)
-    except Exception:  # the store will say what is wrong with it
+    except KnowledgeError:  # the store will say what is wrong with it
         return requests
     return [request for request in requests if request.key not in done]

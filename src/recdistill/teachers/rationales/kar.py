@@ -119,7 +119,7 @@ class Kar:
         known = known_moments(made, users)
         told = Moments(made.users[known], made.starts[known], made.newest[known])
         facts = [items.get(item, Reply("")).text for item in range(data.item_count)]
-        texts = [users[k].text for k in known]
+        texts, about = [users[k].text for k in known], sum(map(bool, facts))
         encoder = make_encoder(work.encoder, [*facts, *texts], work.out / "encoded")
         row_ids, places = readable(data, told)
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -139,8 +139,8 @@ class Kar:
             "most": self.most,
             "keep": self.keep,
             "each_row": list(self.each_row),
-            "texts": {"users": len(known), "items": sum(map(bool, facts))},
-            "without_text": {"users": len(made) - len(known), "items": len(facts) - sum(map(bool, facts))},
+            "texts": {"users": len(known), "items": about} if self.items else {"users": len(known)},
+            "without_text": {"users": len(made) - len(known), "items": len(facts) - about},
         }
         tables = {"items": item_table(asked.get("items", ()), items)}
         if self.users:
