@@ -16,6 +16,7 @@ PACKAGES = [
     "recdistill.students",
     "recdistill.losses",
     "recdistill.item_encoders",
+    "recdistill.user_encoders",
     "recdistill.strategies",
     "recdistill.recipes",
     "recdistill.train",

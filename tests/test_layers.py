@@ -10,7 +10,7 @@ LAYERS = [
     {"config"},
     {"train", "serve"},
     {"teachers", "recipes", "export"},
-    {"strategies", "item_encoders", "students", "losses", "evaluate", "knowledge"},
+    {"strategies", "item_encoders", "user_encoders", "students", "losses", "evaluate", "knowledge"},
     {"data"},
     {"types", "errors", "runs"},
 ]

@@ -34,12 +34,15 @@ class Recipe:
         Terms ``(λ, name, options)`` of the loss, λ at least 0.
     item_encoder
         ``(name, options)``, or None: a plain table.
+    words
+        ``(name, options)`` of what reads knowledge in words (`recdistill.config.attach`), or None.
     """
 
     name: str
     about: str
     strategies: tuple[Term, ...] = ()
     item_encoder: tuple[str, Options] | None = None
+    words: tuple[str, Options] | None = None
 
     @property
     def requires(self) -> frozenset[str]:
@@ -89,6 +92,9 @@ RECIPES: Final[dict[str, Recipe]] = {
             ((0.5, "importance", {"variant": "corrected", **_PAPER}),),
             ("collaborative", {"weight": 0.2}),
         ),
+        Recipe("kar", "KAR: a language model's words on users and items (RecSys 2024).", words=("kar", {})),
+        Recipe("slim-id", "SLIM: a rationale in steps beside the ids (WWW 2024).", words=("slim-id", {})),
+        Recipe("slim-agnostic", "SLIM without ids: any catalogue.", words=("slim-agnostic", {})),
     )
 }
 """The weights λ: the paper tunes λ_d in 0.1 .. 1.0, 0.5 is the middle; 0.7 and 0.3 are the code's README.
@@ -155,7 +161,7 @@ def recipe(name: str, **overrides: Options | None) -> Recipe:
             f"Leave the other out with {next(iter(encoders))}=None."
         )
     strategies = tuple((weight, part, options) for part, (weight, options) in terms.items())
-    return Recipe(name, chosen.about, strategies, next(iter(encoders.items()), None))
+    return Recipe(name, chosen.about, strategies, next(iter(encoders.items()), None), chosen.words)
 
 
 def _override_term(terms: dict[str, tuple[float, Options]], part: str, options: Options | None) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from recdistill.cli.teach import Bars
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.teachers.base import Scorer
+    from recdistill.export import ModelScorer
 
 
 def tuning_bar(bars: Bars, name: str) -> Callable[[int, int, float], None]:
@@ -35,7 +35,7 @@ def tuned_line(name: str, folder: Path, rows: int) -> str:
     return f"{name}: {facts['method']} fine-tuning on {rows:,} rows, {facts['steps']} steps, loss {loss:.4f} per token"
 
 
-def student(folder: Path, data: SequenceDataset) -> tuple[Scorer, int, str]:
+def student(folder: Path, data: SequenceDataset) -> tuple[ModelScorer, int, str]:
     """Return a trained student's scorer, the history it reads, and its name with a hash of its weights."""
     from recdistill.export import Recommender
     from recdistill.runs import fingerprint, require_fingerprint
@@ -54,6 +54,7 @@ def mixed(folder: Path, data: SequenceDataset) -> dict[str, Any]:
 
     def log_probs(row_ids: Sequence[int]) -> torch.Tensor:
         with torch.inference_mode():
-            return scorer(data.histories(data.positions_of(row_ids), length)).float().log_softmax(1)
+            rows = data.positions_of(row_ids)
+            return scorer(data.histories(rows, length), data.row_ids[rows]).float().log_softmax(1)
 
     return {"item_log_probs": log_probs, "student": name}

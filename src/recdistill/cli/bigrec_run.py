@@ -312,5 +312,7 @@ class BigRecRun:
             found = popularity(self.data)
         else:
             scorer, length, name = student(Path(given.inject), self.data)
-            found = collaborative(lambda rows, histories: scorer(histories), self.data, length, name)
+            found = collaborative(
+                lambda rows, histories: scorer(histories, self.data.row_ids[rows]), self.data, length, name
+            )
         return replace(found, gamma=given.gamma or 0.0, zero_guard=given.zero_guard)

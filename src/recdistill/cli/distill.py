@@ -18,7 +18,11 @@ def distill(
     out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default=False)] = None,
     dataset: Annotated[Path | None, typer.Option(help="Dataset folder.", show_default=False)] = None,
     knowledge: Annotated[
-        Path | None, typer.Option(help="Knowledge folder of a teacher.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of a teacher (recdistill teach) or of rationales (recdistill rationales).",
+            show_default=False,
+        ),
     ] = None,
     student: Annotated[
         str | None, typer.Option(help="gru4rec, sasrec, caser or twin.", show_default=False)
@@ -57,7 +61,7 @@ def distill(
     file = Path(words.pop(0)) if words and words[0].endswith((".yaml", ".yml")) else None
     flags: dict[str, Any] = {
         "dataset": str(dataset.resolve()) if dataset else None,
-        "knowledge": str(knowledge.resolve()) if knowledge else None,
+        **_knowledge(knowledge),
     }
     flags["student"] = {"name": student, "variant": variant}
     flags["loss"] = {"name": loss}
@@ -82,6 +86,16 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
     """Drop what the user did not say."""
     nested = {k: _given(v) if isinstance(v, dict) else v for k, v in flags.items()}
     return {k: v for k, v in nested.items() if v is not None and v != {}}
+
+
+def _knowledge(folder: Path | None) -> dict[str, Any]:
+    """Return the part of the config that ``--knowledge`` stands for: a teacher's folder, or knowledge in words."""
+    from recdistill.knowledge import is_words
+
+    if folder is None:
+        return {}
+    path = str(folder.resolve())
+    return {"words": {"folder": path}} if is_words(folder) else {"knowledge": path}
 
 
 def _selection(select: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from recdistill.cli import (
     knowledge,
     lm,
     mutual,
+    rationales,
     recommend,
     reproduce,
     select,
@@ -49,6 +50,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")
 app.add_typer(teach.app, name="teach")
 app.add_typer(knowledge.app, name="knowledge")
+app.command("rationales")(rationales.rationales)
 app.command("distill")(distill.distill)
 app.command("mutual")(mutual.mutual)
 app.command("evaluate")(evaluate.evaluate)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recdistill.export import Recommender
+    from recdistill.knowledge import Words
 
 
 def recommend(
@@ -19,16 +25,43 @@ def recommend(
     cold: Annotated[
         bool, typer.Option("--only-cold", help="Only items that nobody had bought before training.")
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of the user's sequence in the dataset: what is known of him counts too.",
+            show_default=False,
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show what was written about the user, and what moved each score most."
+        ),
+    ] = False,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rank another catalogue: .csv or .parquet with item_id and title (students without ids).",
+            show_default=False,
+        ),
+    ] = None,
+    knowledge: Annotated[
+        Path | None,
+        typer.Option(help="Folder of rationales; else that of the run.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Recommend the next items: recdistill recommend r/ --history "Toy Story (1995)" "Jumanji (1995)" -k 10."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from recdistill.cli.words_of_run import words_of_run
     from recdistill.errors import ConfigError
     from recdistill.export import Recommender
+    from recdistill.export import explain as reasons
 
     recommender = Recommender.load(folder)
+    words = words_of_run(folder, knowledge) if explain or catalogue is not None else None
+    if catalogue is not None:
+        recommender = _over(recommender, catalogue, words)
+        k = min(k, len(recommender.catalogue))
     candidates = None
     if cold:
         if not len(recommender.cold):
@@ -38,13 +71,85 @@ def recommend(
             )
         candidates = [recommender.catalogue.raw_ids[item] for item in recommender.cold]
         k = min(k, len(candidates))
-    answer = recommender.recommend(
-        [[*history, *(more or [])]], k, exclude_seen=not seen, candidates=candidates
-    )
+    told = [*history, *(more or [])]
+    answer = recommender.recommend([told], k, exclude_seen=not seen, candidates=candidates, users=[user])
+    causes = reasons(recommender, told, answer["item_id"].to_list(), user=user) if explain else None
+    said = _rationale(recommender, words, user) if explain else None
     if as_json:
-        print(answer.drop("history").write_ndjson(), end="")
-        return
-    table = Table("rank", "item", "title", "score")
+        _print_json(answer, causes, said)
+    else:
+        _print_table(answer, causes, said)
+
+
+def _over(recommender: Recommender, path: Path, words: Words | None) -> Recommender:
+    """Return the recommender for the items of a file.
+
+    Raises
+    ------
+    ConfigError
+        The student has ids, or what made its texts' vectors is not there, or the file cannot be read.
+    """
+    import polars as pl
+
+    from recdistill.cli.words_of_run import over_texts
+    from recdistill.data import Catalogue
+    from recdistill.errors import ConfigError
+
+    try:
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        items = Catalogue.from_items(frame, frame["item_id"].cast(pl.String))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}). Needed: .csv or .parquet with the columns item_id "
+            "and title, and the other columns that the training's catalogue has. Mend the file."
+        ) from None
+    return over_texts(recommender, items, words, keep_users=True)
+
+
+def _rationale(recommender: Recommender, words: Words | None, user: str | None) -> str | None:
+    """Return the text about the user that the recommender uses, or None where there is none."""
+    import numpy as np
+    import polars as pl
+
+    row = recommender.rows_of([user], 1)
+    if words is None or row is None or row[0] < 0 or "places" not in words.arrays:
+        return None
+    at = int(np.searchsorted(words["row_ids"], row[0]))
+    if at >= len(words["row_ids"]) or words["row_ids"][at] != row[0]:
+        return None
+    event = int(words["newest_event"][int(words["places"][at])])
+    found = words.table("users").filter(pl.col("newest_event") == event)
+    return str(found["text"][0]) if found.height else None
+
+
+def _print_json(answer: pl.DataFrame, causes: pl.DataFrame | None, said: str | None) -> None:
+    import json
+
+    for row in answer.drop("history").iter_rows(named=True):
+        if causes is not None:
+            mine = causes.filter(causes["item_id"] == row["item_id"]).drop("item_id")
+            row |= {"because": mine.to_dicts(), "rationale": said}
+        print(json.dumps(row, ensure_ascii=False))
+
+
+def _print_table(answer: pl.DataFrame, causes: pl.DataFrame | None, said: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ["rank", "item", "title", "score", *(["because of"] if causes is not None else [])]
+    table = Table(*columns)
     for row in answer.iter_rows(named=True):
-        table.add_row(str(row["rank"]), row["item_id"], row["title"], f"{row['score']:.3f}")
-    Console().print(table)
+        cells = [str(row["rank"]), row["item_id"], row["title"], f"{row['score']:.3f}"]
+        if causes is not None:
+            mine = causes.filter(causes["item_id"] == row["item_id"])
+            cells.append(
+                "; ".join(
+                    f"{one['because_title'] or one['because']} ({one['effect']:+.3f})"
+                    for one in mine.iter_rows(named=True)
+                )
+            )
+        table.add_row(*cells)
+    console = Console()
+    if causes is not None:
+        console.print(f"about the user: {said or 'nothing is stored'}", markup=False, highlight=False)
+    console.print(table)

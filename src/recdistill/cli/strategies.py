@@ -43,9 +43,15 @@ def strategies(
 
 def _fields(folder: Path) -> frozenset[str]:
     """Return what the knowledge of a folder has."""
-    from recdistill.knowledge import load_knowledge
+    from recdistill.knowledge import is_words, load_knowledge, load_words
 
+    if is_words(folder):
+        return frozenset({_rationales(load_words(folder).maker)})
     return frozenset(load_knowledge(folder).fields)
+
+
+def _rationales(maker: str) -> str:
+    return f"rationales of {maker}"
 
 
 def _table(title: str, parts: Mapping[str, type[Any]], fields: frozenset[str] | None) -> Any:
@@ -65,6 +71,7 @@ def _table(title: str, parts: Mapping[str, type[Any]], fields: frozenset[str] | 
 def _recipes(fields: frozenset[str] | None) -> Any:
     from rich.table import Table
 
+    from recdistill.config.attach import ATTACH
     from recdistill.recipes import RECIPES
 
     table = Table("name", "what it is", "made of", title="Recipes (--strategy NAME)", title_justify="left")
@@ -73,7 +80,11 @@ def _recipes(fields: frozenset[str] | None) -> Any:
     for recipe in RECIPES.values():
         made = [f"{weight:g} {part}" for weight, part, _ in recipe.strategies]
         made += [recipe.item_encoder[0]] if recipe.item_encoder else []
-        table.add_row(recipe.name, recipe.about, " + ".join(made) or "ids", *_fits(recipe.requires, fields))
+        needs = recipe.requires
+        if recipe.words is not None:
+            told = _rationales(ATTACH[recipe.words[0]][1])
+            made, needs = [*made, told], needs | {told}
+        table.add_row(recipe.name, recipe.about, " + ".join(made) or "ids", *_fits(needs, fields))
     return table
 
 

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from recdistill.config.attach import attach
 from recdistill.config.schema import RunConfig, StrategyConfig
 from recdistill.config.selecting import select_knowledge
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.export import Recommender
 from recdistill.item_encoders import ITEM_ENCODERS, Ids, ItemEncoder
-from recdistill.knowledge import Knowledge, load_knowledge, stack_rankings
+from recdistill.knowledge import Knowledge, load_knowledge, load_words, stack_rankings
 from recdistill.losses import LOSSES
 from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
@@ -136,6 +137,29 @@ def _encoder(
     return construct("item encoder", ITEM_ENCODERS, name, config.item_encoder.options, **fixed)
 
 
+def with_words(config: RunConfig, model: SequenceModel, dataset: SequenceDataset) -> SequenceModel:
+    """Return the student with knowledge in words attached, as the config's section ``words`` says.
+
+    Raises
+    ------
+    ConfigError
+        A folder of words is given, and no strategy reads it; or as in `attach`.
+    KnowledgeError
+        As in `attach`.
+    """
+    chosen = config.words
+    if chosen.name is None:
+        if chosen.folder is not None:
+            raise ConfigError(
+                f"{chosen.folder} holds knowledge in words, and no strategy of this run reads it. Allowed: kar, "
+                "slim-id, slim-agnostic. Pass --strategy kar, or the folder of a teacher."
+            )
+        return model
+    words = load_words(Path(chosen.folder), dataset) if chosen.folder else None
+    cold = None if config.item_encoder.free_cold or not dataset.cold_items.any() else dataset.cold_items
+    return attach(chosen.name, model, words, dataset, cold, chosen.options)
+
+
 def _strategy(config: StrategyConfig, dataset: SequenceDataset) -> Strategy:
     """Make a strategy; the option ``checkpoints`` of hetcomp names earlier answers of its teacher."""
     options = dict(config.options)
@@ -163,6 +187,7 @@ def run(
     dataset = dataset or SequenceDataset.load(config.dataset)
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None
     model = build_model(config, dataset.item_count, knowledge, dataset.cold_items)
+    model = with_words(config, model, dataset)
     loss = construct("loss", LOSSES, config.loss.name, config.loss.options)
     strategies = [(s.weight, _strategy(s, dataset)) for s in config.strategies]
     train = config.train.model_dump()

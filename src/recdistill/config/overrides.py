@@ -10,7 +10,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from recdistill.config.schema import EncoderConfig, PartConfig, RunConfig, StrategyConfig, StudentConfig
+from recdistill.config.schema import (
+    EncoderConfig,
+    PartConfig,
+    RunConfig,
+    StrategyConfig,
+    StudentConfig,
+    WordsConfig,
+)
 from recdistill.errors import ConfigError, unknown_name
 
 #: What a part says of itself, by its section; everything else is an option of its constructor.
@@ -20,6 +27,7 @@ _OWN_KEYS: dict[str, set[str]] = {
         ("student", StudentConfig),
         ("loss", PartConfig),
         ("item_encoder", EncoderConfig),
+        ("words", WordsConfig),
         ("strategies", StrategyConfig),
     )
 }
@@ -102,7 +110,7 @@ def _set(config: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _parts(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return the parts of this run, each with the section it stands in."""
-    singles = [(section, config.get(section)) for section in ("student", "loss", "item_encoder")]
+    singles = [(section, config.get(section)) for section in ("student", "loss", "item_encoder", "words")]
     terms = [("strategies", part) for part in config.get("strategies", [])]
     return [(name, part) for name, part in [*singles, *terms] if isinstance(part, dict) and "name" in part]
 

@@ -59,13 +59,18 @@ def strategy_section(name: str) -> dict[str, Any]:
     if name in RECIPES:
         return recipe_section(recipe(name))
     strategies = []
+    words: dict[str, Any] = {}
     for part in name.split("+"):
+        chosen = RECIPES.get(part)
+        if chosen is not None and chosen.words is not None and not words:
+            words = {"words": {"name": chosen.words[0], "options": dict(chosen.words[1])}}
+            continue
         if part not in STRATEGIES:
             raise unknown_name("strategy", part, [*STRATEGIES, *RECIPES])
         alone = RECIPES.get(part)  # λ of a strategy alone: some sum over a list, and need a small one
         weights = [weight for weight, name, _ in alone.strategies if name == part] if alone else []
         strategies.append({"name": part, **({"weight": weights[0]} if weights else {})})
-    return {"strategies": strategies}
+    return {"strategies": strategies, **words}
 
 
 def recipe_section(chosen: Recipe) -> dict[str, Any]:
@@ -76,6 +81,9 @@ def recipe_section(chosen: Recipe) -> dict[str, Any]:
     if chosen.item_encoder is not None:
         name, options = chosen.item_encoder
         section["item_encoder"] = {"name": name, "options": dict(options)}
+    if chosen.words is not None:
+        name, options = chosen.words
+        section["words"] = {"name": name, "options": dict(options)}
     return section
 
 
@@ -100,4 +108,6 @@ def describe(config: RunConfig) -> str:
     parts = [s.name for s in config.strategies]
     if config.item_encoder.name != "ids":
         parts.append(config.item_encoder.name)
+    if config.words.name:
+        parts.append(config.words.name)
     return " + ".join([student, *parts])

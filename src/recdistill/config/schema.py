@@ -52,6 +52,14 @@ class EncoderConfig(PartConfig):
     )
 
 
+class WordsConfig(Strict):
+    """Knowledge in words: which strategy reads it, and the folder of ``recdistill rationales``."""
+
+    name: str | None = None
+    folder: str | None = None
+    options: Options = Field(default_factory=dict)
+
+
 class SelectConfig(Strict):
     """Which training rows learn from the teacher; the others learn from the data alone."""
 
@@ -97,6 +105,7 @@ class RunConfig(Strict):
     loss: PartConfig = Field(default_factory=lambda: PartConfig(name="ce"))
     strategies: list[StrategyConfig] = Field(default_factory=list)
     item_encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    words: WordsConfig = Field(default_factory=WordsConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     filter_seen: bool | None = Field(

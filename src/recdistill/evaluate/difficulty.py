@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from recdistill.data.sequences import SequenceDataset
-from recdistill.evaluate.ranks import Scorer
+from recdistill.evaluate.ranks import Scorer, ask
 from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ def session_difficulty(
     Parameters
     ----------
     scorer
-        Maps ``(B, L)`` int64 histories to ``(B, I)`` scores.
+        As in `recdistill.evaluate.target_ranks`.
     dataset
         The dataset of the rows.
     rows
@@ -49,7 +49,7 @@ def session_difficulty(
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
         history = dataset.histories(chunk, length)  # (B, L)
-        scores = np.asarray(scorer(history), np.float64)  # (B, I)
+        scores = np.asarray(ask(scorer, dataset, chunk, length), np.float64)  # (B, I)
         there = history != PAD
         own = expit(np.take_along_axis(scores, np.where(there, history, 0), axis=1))  # (B, L)
         difficulty[start : start + len(chunk)] = -np.where(there, own, 0.0).sum(1) / there.sum(1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Scores = npt.NDArray[Any]
-Scorer = Callable[[Ints], "Scores | Tensor"]
+Scorer = Callable[..., "Scores | Tensor"]
 
 #: Scores asked for at once, at most: 16 MiB of float32 stay in the last-level cache and below the size
 #: from which the allocator returns (and faults in anew) the memory of every batch.
@@ -63,7 +63,8 @@ def target_ranks(
     ----------
     scorer
         Maps ``(B, L)`` int64 histories (`PAD` on the right) to ``(B, I)`` scores, numpy or torch,
-        on any device.
+        on any device. One whose attribute ``wants_row_ids`` is True is given the ``(B,)`` row ids as well, see
+        `ask`.
     dataset
         The dataset of the rows.
     rows
@@ -159,6 +160,18 @@ def top_items(
     return top
 
 
+def ask(scorer: Scorer, dataset: SequenceDataset, rows: Ints, length: int) -> Scores | Tensor:
+    """Return a scorer's ``(n, I)`` scores of n rows.
+
+    A plain scorer sees the histories alone. One with ``wants_row_ids = True`` is called with histories and row ids:
+    it knows something of the rows that no history tells.
+    """
+    histories = dataset.histories(rows, length)
+    if getattr(scorer, "wants_row_ids", False):
+        return scorer(histories, dataset.row_ids[rows])
+    return scorer(histories)
+
+
 def distinct_seen(dataset: SequenceDataset, rows: Ints) -> tuple[Ints, Ints]:
     """Return the different items of n rows' whole histories as pairs ``(m,)``: row 0..n-1, item."""
     owners, items = dataset.seen(rows)
@@ -222,7 +235,7 @@ def _batches(
     size = min(batch_size, max(_ROWS_AT_LEAST, _SCORES_AT_ONCE // max(dataset.item_count, 1)))
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]
-        scores = _on_host(scorer(dataset.histories(chunk, length)))
+        scores = _on_host(ask(scorer, dataset, chunk, length))
         if tuple(scores.shape) != (len(chunk), dataset.item_count):
             raise ConfigError(
                 f"the scorer returned scores of shape {tuple(scores.shape)}; "

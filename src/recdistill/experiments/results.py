@@ -56,7 +56,7 @@ def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_se
     """Evaluate a run on a split, or read what an earlier call left for the same student."""
     folders = seed_folders(run)
     config = read_config(folders[0] / "config.yaml")
-    alone = config.recipe in (None, "none")  # mutual teaching has no strategy in its config
+    alone = config.recipe in (None, "none") and not config.words.name  # mutual teaching has no strategy
     plain = alone and not config.strategies and config.item_encoder.name == "ids"
     evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
     return Result(describe(config), "student" if plain else "distilled", evaluations)

@@ -122,7 +122,8 @@ def _hidden(student: Recommender, dataset: SequenceDataset, rows: Ints) -> Tenso
     """Return ``(B, H)`` hidden states; with biases, a column of ones beside them."""
     history = torch.from_numpy(dataset.histories(rows, student.length))
     history = history.to(next(student.model.parameters()).device)
-    hidden = student.model.encode(history, (history >= 0).sum(1)).float().cpu()
+    row_ids = torch.from_numpy(dataset.row_ids[rows]).to(history.device)
+    hidden = student.model.encode(history, (history >= 0).sum(1), row_ids=row_ids).float().cpu()
     if student.model.item_bias is None:
         return hidden
     return torch.cat([hidden, hidden.new_ones((len(hidden), 1))], dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
-from recdistill.item_encoders import Ids
+from recdistill.export.other_catalogue import over_texts, text_maps_of
+from recdistill.export.scorer import ModelScorer
+from recdistill.item_encoders import Ids, TextMap
 from recdistill.runs import (
     atomic_folder,
     read_json,
@@ -30,8 +32,11 @@ from recdistill.runs import (
 )
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD, Split
+from recdistill.user_encoders import UserVectors
 
 Ints = npt.NDArray[np.int64]
+_USERS = "user_encoder."
+_MAPS = "text_maps.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,9 @@ class Recommender:
     cold
         ``(n,)`` int64, items that training never saw. They can be recommended for what they are only if the
         student forms item vectors from text.
+    text_maps
+        Of a student without ids: what forms the vectors of its ``input`` and ``output`` table from texts, so that
+        `over` can rank another catalogue. Empty for any other.
     """
 
     model: SequenceModel
@@ -61,6 +69,7 @@ class Recommender:
     length: int
     dataset_fingerprint: str
     cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    text_maps: Mapping[str, TextMap] = field(default_factory=dict)
 
     @classmethod
     def from_model(
@@ -69,16 +78,12 @@ class Recommender:
         """Take a folded copy of a model in training."""
         spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
         cold = np.flatnonzero(dataset.cold_items)
-        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold)
+        maps = text_maps_of(model)
+        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold, maps)
 
-    def scorer(self) -> Callable[[Ints], Tensor]:
-        """Return a function from histories ``(B, L)`` to scores ``(B, I)``."""
-        device = next(self.model.parameters()).device
-
-        def score(histories: Ints) -> Tensor:
-            return self.model.score(torch.from_numpy(histories).to(device))
-
-        return score
+    def scorer(self) -> ModelScorer:
+        """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
+        return ModelScorer(self.model)
 
     def evaluate(
         self, dataset: SequenceDataset, split: Split, *, filter_seen: bool, name: str = "student"
@@ -111,6 +116,7 @@ class Recommender:
         *,
         exclude_seen: bool = True,
         candidates: Sequence[str] | None = None,
+        users: Sequence[str | None] | None = None,
         batch_size: int = 256,
     ) -> pl.DataFrame:
         """Return the k best items after each history.
@@ -125,6 +131,9 @@ class Recommender:
             Leave out the items of the history.
         candidates
             Rank only these (raw ids or titles), or all items if None.
+        users
+            Whose history each is, by the number of the sequence in the dataset (``"17"``): the newest that is
+            known of a user counts beside the history. None, or a stranger: the history alone.
         batch_size
             Histories scored at once.
 
@@ -136,18 +145,41 @@ class Recommender:
         Raises
         ------
         ConfigError
-            `k` is out of range.
+            `k` is out of range, or there is not one user a history.
         DataError
             A history is empty, or names an item that the catalogue does not have.
         """
         if not 1 <= k <= len(self.catalogue):
             raise ConfigError(f"k is {k}. Allowed: 1 to {len(self.catalogue)}, the number of items.")
         allowed = None if candidates is None else torch.from_numpy(self.catalogue.index_of(candidates))
+        rows = self.rows_of(users, len(histories))
         frames = [
-            self._recommend(histories[start : start + batch_size], start, k, exclude_seen, allowed)
+            self._recommend(histories[start : start + batch_size], start, k, exclude_seen, allowed, rows)
             for start in range(0, len(histories), batch_size)
         ]
         return pl.concat(frames) if frames else _answer(self.catalogue, *_nothing())
+
+    def rows_of(self, users: Sequence[str | None] | None, count: int) -> Ints | None:
+        """Return ``(count,)`` the newest known row of each user, `PAD` for strangers; None where none is known.
+
+        Raises
+        ------
+        ConfigError
+            There is not one user a history.
+        """
+        if users is None:
+            return None
+        if len(users) != count:
+            raise ConfigError(
+                f"there are {len(users)} users for {count} histories. Allowed: one each, None for a stranger. "
+                "Pass --user once."
+            )
+        if self.model.user_encoder is None:
+            return None
+        numbers = [
+            int(user) if user is not None and user.isdecimal() and len(user) < 19 else PAD for user in users
+        ]
+        return self.model.user_encoder.rows_of(numbers)
 
     def _recommend(
         self,
@@ -156,13 +188,15 @@ class Recommender:
         k: int,
         exclude_seen: bool,
         allowed: Tensor | None,
+        rows: Ints | None,
     ) -> pl.DataFrame:
         known = [self.catalogue.index_of(list(history)) for history in histories]
         if empty := [start + row for row, items in enumerate(known) if not len(items)]:
             raise DataError(
                 f"history {empty[0]} is empty. A history needs at least one item: --history TITLE."
             )
-        scores = self.scorer()(pad_histories(known, self.length)).float()  # (B, I)
+        told = None if rows is None else rows[start : start + len(known)]
+        scores = self.scorer()(pad_histories(known, self.length), told).float()  # (B, I)
         if exclude_seen:
             owner = torch.from_numpy(np.repeat(np.arange(len(known)), [len(items) for items in known]))
             scores[owner, torch.from_numpy(np.concatenate(known))] = -torch.inf
@@ -175,6 +209,55 @@ class Recommender:
         row, rank = np.nonzero(np.isfinite(values))
         return _answer(self.catalogue, row + start, rank, items[row, rank], values[row, rank])
 
+    def over(
+        self,
+        catalogue: Catalogue,
+        vectors: npt.NDArray[np.floating[Any]],
+        *,
+        dataset_fingerprint: str = "",
+        keep_users: bool = False,
+    ) -> Recommender:
+        """Return a recommender for another catalogue, which training never saw.
+
+        Parameters
+        ----------
+        catalogue
+            Its J items.
+        vectors
+            ``(J, D)`` texts of the items, by the encoder of the training; a zero row: no text, never recommended.
+        dataset_fingerprint
+            Of the dataset it is to be evaluated on, if it is.
+        keep_users
+            Whether what is known of users of the training still counts.
+
+        Raises
+        ------
+        ConfigError
+            The student has numbers of its own for each item, so that it knows nothing of others; or there is not one
+            vector an item.
+        """
+        if not self.text_maps:
+            raise ConfigError(
+                f"this {self.spec['student']} learned numbers for the {len(self.catalogue):,} items of its own "
+                "catalogue, and has none for others. Allowed: a student without ids. Train one with "
+                "--strategy slim-agnostic."
+            )
+        wanted = len(next(iter(self.text_maps.values())).mean)
+        if vectors.shape != (len(catalogue), wanted):
+            raise ConfigError(
+                f"the vectors of the {len(catalogue):,} items have the shape {vectors.shape}. Needed: "
+                f"({len(catalogue)}, {wanted}), by the encoder of the training: that of the folder of rationales."
+            )
+        model = over_texts(
+            self.model, self.text_maps, torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+        )
+        if not keep_users:
+            model.user_encoder = None
+        none = np.zeros(0, dtype=np.int64)
+        return Recommender(
+            model, catalogue, self.spec, self.length, dataset_fingerprint, none, self.text_maps
+        )
+
     def save(self, folder: Path | str, *, overwrite: bool = True) -> None:
         """Write ``model.safetensors``, ``config.json``, ``items.parquet`` and ``manifest.json``, or nothing."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
@@ -182,6 +265,13 @@ class Recommender:
             tensors = {k: v for k, v in tensors.items() if not k.startswith("output_encoder.")}
         with atomic_folder(Path(folder), overwrite=overwrite) as out:
             save_file(tensors, out / "model.safetensors")
+            if self.text_maps:
+                maps = {
+                    f"{side}.{name}": value.detach().cpu().contiguous().clone()
+                    for side, made in self.text_maps.items()
+                    for name, value in made.state_dict().items()
+                }
+                save_file(maps, out / _MAPS)
             write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
             self.catalogue.frame.write_parquet(out / "items.parquet")
             write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
@@ -205,19 +295,27 @@ class Recommender:
         try:
             tensors = load_file(folder / "model.safetensors")
             model = _rebuild(spec, tensors)
+            maps = _read_maps(folder / _MAPS)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is damaged: {error}. Export it, or train it, anew.") from error
         spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
         cold = np.array(spec.get("cold", []), dtype=np.int64)
         fingerprint = str(manifest["dataset_fingerprint"])
-        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold)
+        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, maps)
 
 
 def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:
     student = STUDENTS[spec["student"]](**spec["options"])
     table = Ids.from_table(tensors["item_encoder.weight"])
     output = table if spec["tied"] else Ids.from_table(tensors["output_encoder.weight"])
-    model = SequenceModel(student, table, output, bias=spec["bias"])
+    users = {k.removeprefix(_USERS): v for k, v in tensors.items() if k.startswith(_USERS)}
+    model = SequenceModel(
+        student,
+        table,
+        output,
+        bias=spec["bias"],
+        user_encoder=UserVectors.from_state(users) if users else None,
+    )
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not (spec["tied"] and name.startswith("output_encoder."))]
     if missing or unexpected:
@@ -225,7 +323,17 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
     return model.eval()
 
 
-def load_scorer(folder: Path | str) -> tuple[Callable[[Ints], Tensor], int]:
+def _read_maps(path: Path) -> dict[str, TextMap]:
+    if not path.is_file():
+        return {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in load_file(path).items():
+        side, _, rest = name.partition(".")
+        parts.setdefault(side, {})[rest] = value
+    return {side: TextMap.from_state(state).eval() for side, state in parts.items()}
+
+
+def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:
     """Return the scorer of a run or recommender folder, and the history length it reads."""
     recommender = Recommender.load(folder)
     return recommender.scorer(), recommender.length

@@ -49,8 +49,7 @@ def principal_components(vectors: Tensor, rank: int, *, whiten: bool) -> Tensor:
     text = has_text(vectors)
     known = vectors[text].float()
     centred = known - known.mean(0)  # (I', D)
-    directions = _directions(centred, min(rank, *centred.shape))  # (D, rank)
-    directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    directions = principal_directions(centred, min(rank, *centred.shape))  # (D, rank)
     coordinates = centred @ directions  # (I', rank)
     if whiten:
         scale = coordinates.square().mean(0).sqrt()
@@ -58,6 +57,12 @@ def principal_components(vectors: Tensor, rank: int, *, whiten: bool) -> Tensor:
     result = torch.zeros((len(vectors), directions.shape[1]), device=vectors.device)
     result[text] = coordinates
     return result
+
+
+def principal_directions(centred: Tensor, rank: int) -> Tensor:
+    """Return ``(D, rank)`` the directions of largest variance of ``(n, D)`` centred vectors, signs made definite."""
+    directions = _directions(centred, rank)
+    return directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
 
 
 def unit_mean_norm(vectors: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from recdistill.knowledge.selection import (
 from recdistill.knowledge.shards import ShardWriter
 from recdistill.knowledge.store import load_knowledge, provenance, save_knowledge
 from recdistill.knowledge.trajectory import stack_rankings
+from recdistill.knowledge.words import Words, is_words, load_words, save_words
 
 __all__ = [
     "FIELDS",
@@ -28,6 +29,7 @@ __all__ = [
     "Audit",
     "Knowledge",
     "ShardWriter",
+    "Words",
     "all_rows",
     "audit_knowledge",
     "budget_rows",
@@ -35,13 +37,16 @@ __all__ = [
     "export_official",
     "hard_band",
     "import_official",
+    "is_words",
     "load_knowledge",
+    "load_words",
     "max_min_policy",
     "provenance",
     "random_rows",
     "read_row_ids",
     "render_audit",
     "save_knowledge",
+    "save_words",
     "stack_rankings",
     "teacher_evaluation",
     "title_groups",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.students.layers import take_last
 from recdistill.types import PAD, Batch, StudentOutput
+from recdistill.user_encoders.base import UserEncoder
 
 
 class Student(nn.Module):
@@ -51,15 +52,24 @@ class SequenceModel(nn.Module):
         Forms the ``(I, H)`` output vectors. The same object as `item_encoder` means a tied table.
     bias
         Whether the output has one learned bias an item.
+    user_encoder
+        Changes hidden states by what is known of the rows, or None: the history alone counts.
     """
 
     def __init__(
-        self, student: Student, item_encoder: ItemEncoder, output_encoder: ItemEncoder, *, bias: bool
+        self,
+        student: Student,
+        item_encoder: ItemEncoder,
+        output_encoder: ItemEncoder,
+        *,
+        bias: bool,
+        user_encoder: UserEncoder | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self.item_encoder = item_encoder
         self.output_encoder = output_encoder
+        self.user_encoder = user_encoder
         item_count = int(output_encoder.item_count)
         self.item_bias = nn.Parameter(torch.zeros(item_count)) if bias else None
 
@@ -74,24 +84,41 @@ class SequenceModel(nn.Module):
         vectors: Tensor = self.item_encoder(items).view(*history.shape, -1)
         return vectors * (history != PAD).unsqueeze(-1)
 
-    def encode(self, history: Tensor, lengths: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Return ``(S, H)`` hidden states at the flat `positions`; None: ``(B, H)`` at the last items."""
+    def encode(
+        self,
+        history: Tensor,
+        lengths: Tensor,
+        positions: Tensor | None = None,
+        row_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return ``(S, H)`` hidden states at the flat `positions`; None: ``(B, H)`` at the last items.
+
+        With ``(S,)`` `row_ids`, and a user encoder, they are changed by what is known of the rows.
+        """
         embedded = self.embed(history)
         if positions is None:
-            return self.student.last(embedded, lengths)
-        hidden: Tensor = self.student(embedded, lengths)  # (B, L, H)
-        return hidden.flatten(0, 1).index_select(0, positions)
+            hidden = self.student.last(embedded, lengths)
+        else:
+            every: Tensor = self.student(embedded, lengths)  # (B, L, H)
+            hidden = every.flatten(0, 1).index_select(0, positions)
+        if self.user_encoder is None or row_ids is None:
+            return hidden
+        changed: Tensor = self.user_encoder(hidden, row_ids, history, lengths, positions)
+        return changed
 
     def forward(self, batch: Batch) -> StudentOutput:
         """Answer a batch."""
-        hidden = self.encode(batch.history, batch.lengths, batch.positions)
+        hidden = self.encode(batch.history, batch.lengths, batch.positions, batch.row_ids)
         warm = self.output_encoder.warm
         cold = None if warm is None else ~warm.flatten()  # (I,)
         return StudentOutput(hidden, self.output_encoder(None), self.item_bias, self.item_encoder, cold)
 
     @torch.no_grad()
-    def score(self, history: Tensor) -> Tensor:
-        """Return ``(B, I)`` scores after each history of ``(B, L)``, without gradient."""
-        hidden = self.encode(history, (history != PAD).sum(1))
+    def score(self, history: Tensor, row_ids: Tensor | None = None) -> Tensor:
+        """Return ``(B, I)`` scores after each history of ``(B, L)``, without gradient.
+
+        With ``(B,)`` `row_ids`, what is known of the rows counts; `PAD` where nothing is.
+        """
+        hidden = self.encode(history, (history != PAD).sum(1), row_ids=row_ids)
         scores: Tensor = hidden @ self.output_encoder(None).T
         return scores if self.item_bias is None else scores.add_(self.item_bias)

@@ -15,7 +15,7 @@ import torch
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
-from recdistill.export import Recommender, fold
+from recdistill.export import ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -184,12 +184,8 @@ def _settle_cold_items(
 
 def validation(model: SequenceModel, dataset: SequenceDataset, length: int, filter_seen: bool) -> Evaluation:
     """Evaluate a model in training on the validation rows: folded, in evaluation mode, without gradient."""
-    folded = fold(model)
-    device = next(folded.parameters()).device
     rows = dataset.rows("valid")
-    ranks = target_ranks(
-        lambda histories: folded.score(torch.from_numpy(histories).to(device)), dataset, rows, length=length
-    )
+    ranks = target_ranks(ModelScorer(fold(model)), dataset, rows, length=length)
     chosen = ranks.of(filter_seen=filter_seen)
     return Evaluation("student", "valid", dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
 

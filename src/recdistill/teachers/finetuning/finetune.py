@@ -109,18 +109,65 @@ def finetune(
         return out
     work = work_folder(out, plan.settings, overwrite=overwrite)
     train, valid = (_examples(lm, dataset, part, template, options) for part in (plan.sample, plan.valid))
+    made, learned = tune_examples(
+        lm, train, valid, options, method=plan.method, rate=plan.rate, work=work, on_step=on_step
+    )
+    facts = {**plan.facts(lm, dataset, template), **learned}
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        pl.DataFrame({"row_id": dataset.row_ids[plan.sample]}).write_parquet(folder / SAMPLE)
+        write_manifest(folder, KIND, facts)
+    shutil.rmtree(work)
+    return out
+
+
+def tune_examples(
+    lm: LanguageModel,
+    train: PromptExamples,
+    valid: PromptExamples,
+    options: FinetuneOptions,
+    *,
+    method: str,
+    rate: float,
+    work: Path,
+    on_step: OnStep | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Fine-tune on examples, save what was learned, and prove that it changes the model.
+
+    Parameters
+    ----------
+    lm
+        The base model; stays as it is.
+    train, valid
+        What is learned, and what the loss is watched on (may be empty).
+    options, method, rate
+        As `FinetuneOptions`; ``lora`` or ``full``; the learning rate.
+    work
+        Where the training's state lies; one that was begun there goes on.
+    on_step
+        As in `finetune`.
+
+    Returns
+    -------
+    tuple
+        The folder in `work` with the adapter or model, and what its manifest should say.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, or nothing was learned.
+    """
     prompts = [train.prompt(index) for index in range(min(_PROOF_ROWS, len(train)))]
     log_probabilities = first_log_probabilities(lm.model, prompts)
     watched = valid.all_batches()
     loss_before = Placed(lm.model, options.precision).mean(watched) if watched else None
     made = _emptied(work / "made")
-    with tunable(lm.model, plan.method, options) as model:
+    with tunable(lm.model, method, options) as model:
         trained = sum(value.numel() for value in trainable(model).values())
-        done = train_tokens(model, train, watched, _loop(options, plan.rate), work, on_step=on_step)
-        save_tuned(model, plan.method, lm, made)
+        done = train_tokens(model, train, watched, _loop(options, rate), work, on_step=on_step)
+        save_tuned(model, method, lm, made)
     proof = prove_change(lm, made, prompts, log_probabilities)
-    facts = {
-        **plan.facts(lm, dataset, template),
+    return made, {
         **proof,
         "trained_parameters": trained,
         "tokens": len(train.tokens),
@@ -131,12 +178,6 @@ def finetune(
         "best_step": done.best_step,
         "history": done.history,
     }
-    with atomic_folder(out, overwrite=overwrite) as folder:
-        shutil.copytree(made, folder, dirs_exist_ok=True)
-        pl.DataFrame({"row_id": dataset.row_ids[plan.sample]}).write_parquet(folder / SAMPLE)
-        write_manifest(folder, KIND, facts)
-    shutil.rmtree(work)
-    return out
 
 
 def in_sft_sample(dataset: SequenceDataset, folder: Path | str) -> npt.NDArray[np.bool_]:

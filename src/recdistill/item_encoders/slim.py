@@ -1,0 +1,171 @@
+"""SLIM on the item side: text and id fused, or text alone.
+
+Wang et al., WWW 2024, https://arxiv.org/abs/2403.04260. ID-based (`SlimItems`):
+
+(1)  z_i = g_f([g_l(x_i); e_i])                x_i: vector of the item's text, e_i: the plain item vector
+(2)  s_u = g_f'([g_l(x_u); h])                 `recdistill.user_encoders.slim`
+
+ID-agnostic (`SlimText`):
+
+(3)  z_i = g_t(x_i)        s_u = g_t(x_u)
+
+=======  ==============  =========================  ==================================================================
+symbol   name in code    shape                      where it comes from
+=======  ==============  =========================  ==================================================================
+g_l      reader          linear, r to H             the paper; shared by users and items (its formulas leave it open)
+g_f      fusion          linear, H + d to d         the paper; of its own for items and users
+g_t      text_map        MLP of two layers, r to d  ours: the paper's is said to be a transformer layer
+=======  ==============  =========================  ==================================================================
+
+g_f starts as [0 | I]: before the first step the ID-based student is the plain student exactly, and the text part is
+learned from the first step on. After training z_i is a plain table. g_t is kept with an ID-agnostic student: it
+forms the vectors of a catalogue that training never saw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.item_encoders.base import ItemEncoder
+from recdistill.item_encoders.kar import plain_part
+from recdistill.item_encoders.text_space import has_vector, into_space
+
+
+def fusion(text_size: int, size: int) -> nn.Linear:
+    """Return g_f, linear from ``text_size + size`` to `size`, which starts by passing the last `size` on."""
+    layer = nn.Linear(text_size + size, size)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[:, text_size:] = torch.eye(size)
+        layer.bias.zero_()
+    return layer
+
+
+class SlimItems(ItemEncoder):
+    """Text and id fused, eq. (1).
+
+    Parameters
+    ----------
+    base
+        Forms e_i.
+    reader
+        g_l, shared with the user side.
+    texts
+        ``(I, r)`` vectors of the texts in their fixed space; zero where there is none.
+    cold
+        ``(I,)`` bool, items that training never sees, or None: their e_i is 0.
+    """
+
+    texts: Tensor
+
+    def __init__(self, base: ItemEncoder, reader: nn.Linear, texts: Tensor, *, cold: Any = None) -> None:
+        super().__init__(cold, base.cold_length)
+        if cold is None:
+            self.warm = base.warm
+        self.item_count, self.size = base.item_count, base.size
+        self.base, self.reader = base, reader
+        self.fusion = fusion(reader.out_features, base.size)
+        self.register_buffer("texts", texts.float(), persistent=False)
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
+        texts = self.texts if items is None else self.texts[items]
+        fused: Tensor = self.fusion(torch.cat([self.reader(texts), plain_part(self, items)], dim=1))
+        return fused
+
+
+class TextMap(nn.Module):
+    """g_t of eq. (3): any text's vector to a vector of the student's, whoever the text is about.
+
+    Parameters
+    ----------
+    mean, matrix
+        ``(D,)`` and ``(D, r)``: the fixed space of the texts, see `recdistill.item_encoders.text_space`.
+    size
+        d.
+    inner
+        Width between; 0: one linear layer.
+    std
+        Standard deviation of the vectors at the start.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(
+        self, mean: Tensor, matrix: Tensor, size: int, *, inner: int = 128, std: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("matrix", matrix.float())
+        rank = matrix.shape[1]
+        self.entry = nn.Linear(rank, inner) if inner else None
+        self.exit = nn.Linear(inner or rank, size)
+        with torch.no_grad():
+            for layer in (self.entry, self.exit):
+                if layer is not None:
+                    layer.bias.zero_()
+            spread = self.formed(torch.randn(256, rank)).square().mean().sqrt()
+            self.exit.weight.mul_(std / spread.clamp_min(1e-12))
+
+    def formed(self, coordinates: Tensor) -> Tensor:
+        """Return ``(..., d)`` for ``(..., r)`` coordinates in the fixed space."""
+        inner = coordinates if self.entry is None else torch.relu(self.entry(coordinates))
+        result: Tensor = self.exit(inner)
+        return result
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return ``(n, d)`` for ``(n, D)`` vectors as the text encoder gave them; zero where there is no text."""
+        found = self.formed(into_space(vectors, self.mean, self.matrix))
+        return found * has_vector(vectors).unsqueeze(-1)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> TextMap:
+        """Return what ``state_dict`` was taken from.
+
+        Raises
+        ------
+        KeyError
+            A tensor is missing.
+        """
+        inner = len(state["entry.bias"]) if "entry.bias" in state else 0
+        made = cls(state["mean"], state["matrix"], len(state["exit.bias"]), inner=inner)
+        made.load_state_dict(state)
+        return made
+
+
+class SlimText(ItemEncoder):
+    """Item vectors from text alone, eq. (3): no number belongs to an item.
+
+    Parameters
+    ----------
+    text_map
+        g_t, shared with the user side.
+    vectors
+        ``(I, D)`` as the text encoder gave them; zero where an item has no text.
+    cold
+        ``(I,)`` bool, items that training never sees, or None: the loss leaves them out, their vectors are formed as
+        any others.
+    """
+
+    texts: Tensor
+    known: Tensor
+
+    def __init__(self, text_map: TextMap, vectors: Tensor, *, cold: Any = None) -> None:
+        super().__init__(cold)
+        self.text_map = text_map
+        self.item_count, self.size = len(vectors), text_map.exit.out_features
+        texts = into_space(vectors, text_map.mean, text_map.matrix)
+        self.register_buffer("texts", texts, persistent=False)
+        self.register_buffer("known", has_vector(vectors).unsqueeze(1), persistent=False)
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
+        if items is None:
+            return self.text_map.formed(self.texts) * self.known
+        unique, places = torch.unique(items, return_inverse=True)
+        formed = self.text_map.formed(self.texts[unique]) * self.known[unique]
+        return nn.functional.embedding(places, formed)

@@ -1,0 +1,171 @@
+"""KAR: what a language model knows of a user's taste and of each item, along the same factors.
+
+Xi et al., "Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models", RecSys 2024,
+https://arxiv.org/abs/2306.10933.
+
+=================  ==================  ===========  =====================================================
+symbol             name in code        default      where the default comes from
+=================  ==================  ===========  =====================================================
+share of history   cuts                [0.5]        authors' code: ceil(n / 2) of a user's events
+cap                most                15           authors' code: 15 for books (30 for films)
+factors            factors, domain     per domain   "factorisation prompting"; ours in `wording`
+=================  ==================  ===========  =====================================================
+
+Where the authors' code differs
+1. It tests on users of whom nothing was trained. Here time decides: a text may be read by rows whose answer came after
+   all it was written of, and every other row has no text (spec 3.1).
+2. It encodes a user's prompt and answer together and cuts both at 512 tokens, which drops the answer. Here the answer
+   alone is encoded, in pieces.
+3. A user or item without an answer stops it. Here it is recorded and masked.
+4. Stars and what the users told of themselves are in its prompts; a `SequenceDataset` has neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recdistill.errors import ConfigError
+from recdistill.knowledge.words import Words
+from recdistill.teachers.backends.base import GenerationRequest
+from recdistill.teachers.rationales.asking import (
+    Reply,
+    Requests,
+    Work,
+    known_moments,
+    user_table,
+)
+from recdistill.teachers.rationales.encoding import WordEncoder, make_encoder
+from recdistill.teachers.rationales.moments import Keep, Moments, moments, readable
+from recdistill.teachers.rationales.wording import Domain, domain, fitted, kar_item, kar_user
+from recdistill.types import Split
+
+
+@dataclass(frozen=True)
+class Kar:
+    """Writes KAR's knowledge.
+
+    Attributes
+    ----------
+    domain
+        Which words: films, games, toys, books, generic.
+    factors
+        Instead of the domain's.
+    cuts, most, keep, each_row
+        When a user is described and of what, see `recdistill.teachers.rationales.moments.moments`.
+    users, items
+        Which of the two sides is asked about; items alone cost least.
+
+    Raises
+    ------
+    ConfigError
+        Neither side is asked about, or the domain does not exist.
+    """
+
+    name: ClassVar[str] = "kar"
+    domain: str = "generic"
+    factors: Sequence[str] = ()
+    cuts: Sequence[float] = (0.5,)
+    most: int = 15
+    keep: Keep = "first"
+    each_row: Sequence[Split] = field(default_factory=tuple)
+    users: bool = True
+    items: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.users or self.items):
+            raise ConfigError(
+                "users and items are both off, so nothing would be asked. Allowed: one or both. Leave out users=false."
+            )
+        _ = self.words
+
+    @property
+    def words(self) -> Domain:
+        """The domain's words."""
+        return domain(self.domain, self.factors)
+
+    def moments(self, work: Work) -> Moments:
+        """Return when users are described; none where they are not asked about."""
+        if not self.users:
+            none = np.zeros(0, dtype=np.int64)
+            return Moments(none, none, none)
+        return moments(work.dataset, self.cuts, most=self.most, keep=self.keep, each_row=self.each_row)
+
+    def asks(self, work: Work) -> dict[str, Requests]:
+        """Return the prompts: of items by item, of users by the newest event that is told."""
+        titles = work.dataset.catalogue.titles
+        items = [
+            GenerationRequest(item, kar_item(self.words, title))
+            for item, title in enumerate(titles)
+            if title and self.items
+        ]
+        users = user_requests(work, self.moments(work), self.words)
+        return {name: requests for name, requests in (("items", items), ("users", users)) if requests}
+
+    def make(self, work: Work) -> tuple[Words, dict[str, pl.DataFrame], WordEncoder]:
+        """Ask, items first, and encode both sides with one encoder."""
+        asked, data = self.asks(work), work.dataset
+        settings = {"maker": self.name, "prompt": self.words.fingerprint}
+        items = work.ask("items", asked.get("items", ()), settings)
+        made, requests = self.moments(work), asked.get("users", ())
+        said = work.ask("users", requests, settings)
+        users = [said[request.key] for request in requests]
+        known = known_moments(made, users)
+        told = Moments(made.users[known], made.starts[known], made.newest[known])
+        facts = [items.get(item, Reply("")).text for item in range(data.item_count)]
+        texts, about = [users[k].text for k in known], sum(map(bool, facts))
+        encoder = make_encoder(work.encoder, [*facts, *texts], work.out / "encoded")
+        row_ids, places = readable(data, told)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "row_ids": row_ids,
+            "places": places,
+            "users": told.users,
+            "newest_event": told.newest,
+            "user_vectors": encoder.encode(texts) if texts else np.zeros((0, 1), dtype=np.float32),
+            "item_vectors": encoder.encode(facts),
+        }
+        manifest = {
+            "generator": dict(work.generator.settings),
+            "encoder": encoder.name,
+            "domain": self.domain,
+            "factors": list(self.words.factors),
+            "cuts": list(self.cuts),
+            "most": self.most,
+            "keep": self.keep,
+            "each_row": list(self.each_row),
+            "texts": {"users": len(known), "items": about} if self.items else {"users": len(known)},
+            "without_text": {"users": len(made) - len(known), "items": len(facts) - about},
+        }
+        tables = {"items": item_table(asked.get("items", ()), items)}
+        if self.users:
+            tables["users"] = user_table(data, made, requests, users)
+        return Words(self.name, arrays, manifest), tables, encoder
+
+
+def user_requests(work: Work, made: Moments, words: Domain) -> list[GenerationRequest]:
+    """Return KAR's prompts about users, as many of the newest told titles in each as fit."""
+    titles, requests = work.dataset.catalogue.titles, []
+    for moment in range(len(made)):
+        told = [titles[item] for item in made.told(work.dataset, moment) if titles[item]]
+        prompt = fitted(partial(kar_user, words), told, work.encode, work.room)
+        requests.append(GenerationRequest(int(made.newest[moment]), prompt))
+    return requests
+
+
+def item_table(requests: Requests, replies: dict[int, Reply]) -> pl.DataFrame:
+    """Return a table of texts about items: columns ``item``, ``prompt`` (hash), ``text``, ``problem``."""
+    return pl.DataFrame(
+        {
+            "item": [request.key for request in requests],
+            "prompt": [request.prompt_hash for request in requests],
+            "text": [replies[request.key].text for request in requests],
+            "problem": [replies[request.key].problem for request in requests],
+        },
+        schema={"item": pl.Int64, "prompt": pl.String, "text": pl.String, "problem": pl.String},
+    )
