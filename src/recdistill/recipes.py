@@ -93,6 +93,11 @@ RECIPES: Final[dict[str, Recipe]] = {
             ("collaborative", {"weight": 0.2}),
         ),
         Recipe("kar", "KAR: a language model's words on users and items (RecSys 2024).", words=("kar", {})),
+        Recipe(
+            "llm-cf",
+            "LLM-CF: explained decisions of the past, read in context (CIKM 2024).",
+            words=("llm-cf", {}),
+        ),
         Recipe("slim-id", "SLIM: a rationale in steps beside the ids (WWW 2024).", words=("slim-id", {})),
         Recipe("slim-agnostic", "SLIM without ids: any catalogue.", words=("slim-agnostic", {})),
     )

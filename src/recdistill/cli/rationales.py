@@ -13,24 +13,31 @@ if TYPE_CHECKING:
     from recdistill.teachers.backends import TextGenerator
     from recdistill.teachers.language_model.loading import LanguageModel
     from recdistill.teachers.rationales import Maker, Work
+    from recdistill.teachers.rationales.asking import Sampling
 
 Price = Annotated[float | None, typer.Option(help="Of a million tokens.", show_default=False)]
 
 
 def rationales(
-    name: Annotated[str, typer.Argument(help="Which system writes: kar or slim.")],
+    name: Annotated[str, typer.Argument(help="Which system writes: kar, llm-cf or slim.")],
     dataset: Annotated[Path, typer.Option(help="Dataset folder, from recdistill data.")],
     model: Annotated[
         str,
         typer.Option(
-            help="Folder or name of the large language model; its name at the endpoint with --backend http."
+            help="Folder or name of the large language model; its name at the endpoint with --backend http; with "
+            "scripted a file of answers."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a run that was stopped goes on there.")],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", show_default=False)
     ] = None,
-    backend: Annotated[str, typer.Option(help="hf (in this process) or http (OpenAI-compatible).")] = "hf",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="hf (in this process), http (OpenAI-compatible), or scripted: answers from a file."
+        ),
+    ] = "hf",
     adapter: Annotated[
         Path | None, typer.Option(help="Adapter of recdistill's fine-tuning.", show_default=False)
     ] = None,
@@ -67,8 +74,8 @@ def rationales(
     """Let a language model write about users and items: recdistill rationales kar --dataset d/ --model m/ --out t/.
 
     Options of a system are KEY=VALUE: domain=toys, cuts=[0.5,1], most=15, each_row=[valid,test]; kar: items=false,
-    factors=[genre,mood]; slim: small=lm/, teacher_texts=1000, tuning.epochs=3. Then: recdistill distill --strategy kar
-    --knowledge t/.
+    factors=[genre,mood]; slim: small=lm/, teacher_texts=1000, tuning.epochs=3; llm-cf: share=0.1, answers=3,
+    temperature=0.6, columns=[title,brand]. Then: recdistill distill --strategy kar --knowledge t/.
     """
     from functools import partial
 
@@ -78,6 +85,7 @@ def rationales(
     from recdistill.teachers.rationales.making import clear, require_own
 
     chosen = maker(MAKERS, name, key_values(options or []))
+    drawn = getattr(chosen, "sampling", None)
     data = SequenceDataset.load(dataset)
     require_own(out, name)
     generator, lm = _generator(
@@ -92,12 +100,14 @@ def rationales(
         batch_tokens=batch_tokens,
         dtype=dtype,
         device=device,
+        sampling=drawn,
     )
     if overwrite and not (cost or dry_run):
         clear(out)
     with Bars() as bars:
         say = partial(bars.progress.print, markup=False, highlight=False)
-        work = Work(data, generator, out, encoder, lm, max_new_tokens, bars.add, say)
+        answers = 1 if drawn is None else drawn.answers
+        work = Work(data, generator, out, encoder, lm, max_new_tokens, bars.add, say, answers)
         if dry_run:
             _show_prompts(chosen, work, bars)
         _show_cost(chosen, work, bars, prompt_price, answer_price, measure=cost)
@@ -140,12 +150,15 @@ def key_values(words: list[str]) -> dict[str, Any]:
 def _generator(model: str, backend: str, **given: Any) -> tuple[TextGenerator, LanguageModel | None]:
     """Return who answers, and the model where it is in this process."""
     from recdistill.errors import ConfigError, unknown_name
-    from recdistill.teachers.backends import BACKENDS, HfGenerator, HttpGenerator
+    from recdistill.teachers.backends import BACKENDS, HfGenerator, HttpGenerator, ScriptedGenerator
     from recdistill.teachers.generation.decoding import DecodeOptions
     from recdistill.teachers.language_model.loading import load_language_model
 
-    if backend not in BACKENDS:
-        raise unknown_name("backend", backend, BACKENDS)
+    if backend not in (*BACKENDS, "scripted"):
+        raise unknown_name("backend", backend, [*BACKENDS, "scripted"])
+    drawn: Sampling | None = given["sampling"]
+    if backend == "scripted":
+        return ScriptedGenerator(Path(model)), None
     if backend == "http":
         if not given["base_url"]:
             raise ConfigError(
@@ -153,9 +166,23 @@ def _generator(model: str, backend: str, **given: Any) -> tuple[TextGenerator, L
                 "http://127.0.0.1:8000/v1"
             )
         names = ("api", "api_key_env", "concurrency", "max_new_tokens")
-        return HttpGenerator(model, given["base_url"], **{name: given[name] for name in names}), None
+        more: dict[str, Any] = {name: given[name] for name in names}
+        if drawn is not None:
+            more |= {"answers": drawn.answers, "temperature": drawn.temperature}
+            more["extra_body"] = {"top_k": drawn.top_tokens or None}  # not every endpoint knows it
+        return HttpGenerator(model, given["base_url"], **more), None
     lm = load_language_model(model, adapter=given["adapter"], dtype=given["dtype"], device=given["device"])
-    options = DecodeOptions("greedy", max_new_tokens=given["max_new_tokens"])
+    longest = given["max_new_tokens"]
+    options = DecodeOptions("greedy", max_new_tokens=longest)
+    if drawn is not None:
+        options = DecodeOptions(
+            "sample",
+            beams=drawn.answers,
+            max_new_tokens=longest,
+            temperature=drawn.temperature,
+            top_tokens=50 if drawn.top_tokens is None else drawn.top_tokens,
+            seed=drawn.seed,
+        )
     return HfGenerator(lm, options, batch_tokens=given["batch_tokens"]), lm
 
 

@@ -74,7 +74,7 @@ def recommend(
     told = [*history, *(more or [])]
     answer = recommender.recommend([told], k, exclude_seen=not seen, candidates=candidates, users=[user])
     causes = reasons(recommender, told, answer["item_id"].to_list(), user=user) if explain else None
-    said = _rationale(recommender, words, user) if explain else None
+    said = _rationale(recommender, words, user) or _examples(recommender, words, told) if explain else None
     if as_json:
         _print_json(answer, causes, said)
     else:
@@ -120,6 +120,27 @@ def _rationale(recommender: Recommender, words: Words | None, user: str | None) 
     event = int(words["newest_event"][int(words["places"][at])])
     found = words.table("users").filter(pl.col("newest_event") == event)
     return str(found["text"][0]) if found.height else None
+
+
+def _examples(recommender: Recommender, words: Words | None, history: list[str]) -> str | None:
+    """Return what was written about similar decisions that the student reads, or None where it reads none."""
+    import polars as pl
+    import torch
+
+    from recdistill.types import PAD
+    from recdistill.user_encoders import InContextTokens
+
+    users = recommender.model.user_encoder
+    if words is None or words.maker != "llm-cf" or not isinstance(users, InContextTokens):
+        return None
+    items = torch.from_numpy(recommender.catalogue.index_of(history))
+    shown = users.examples_of(items.unsqueeze(0))[0]
+    table = words.table("examples").filter(pl.col("score") > 0)  # in the order of the examples
+    lines = [
+        f"{'took' if row['label'] else 'did not take'} {recommender.catalogue.titles[row['item']]!r}: {row['text']}"
+        for row in table[shown[shown != PAD].tolist()].iter_rows(named=True)
+    ]
+    return "similar decisions\n" + "\n".join(lines) if lines else None
 
 
 def _print_json(answer: pl.DataFrame, causes: pl.DataFrame | None, said: str | None) -> None:

@@ -21,7 +21,15 @@ from recdistill.item_encoders import HybridExperts, ItemEncoder, KarItems, SlimI
 from recdistill.item_encoders.text_space import into_space, text_space
 from recdistill.knowledge import Words
 from recdistill.students import SequenceModel
-from recdistill.user_encoders import KarUsers, KnownRows, SlimTextUsers, SlimUsers, UserEncoder
+from recdistill.user_encoders import (
+    Examples,
+    KarUsers,
+    KnownRows,
+    LlmCf,
+    SlimTextUsers,
+    SlimUsers,
+    UserEncoder,
+)
 
 Cold = npt.NDArray[np.bool_] | None
 _STEPS = ("preferences", "categories", "items")
@@ -158,6 +166,53 @@ def attach_slim_agnostic(
     return SequenceModel(student, entry, output, bias=False, user_encoder=known)
 
 
+def attach_llm_cf(
+    model: SequenceModel,
+    words: Words,
+    dataset: SequenceDataset,
+    cold: Cold = None,
+    *,
+    weight: float = 0.1,
+    alpha: float = 1.0,
+    chosen: int = 2,
+    refused: int = 2,
+    blocks: int = 2,
+    heads: int = 2,
+    dropout: float = 0.1,
+    id_size: int = 16,
+    last_items: int = 10,
+    seed: int = 0,
+) -> SequenceModel:
+    """Attach LLM-CF, see `recdistill.user_encoders.llm_cf`, where every option is explained.
+
+    Items keep their vectors, so that `cold` changes nothing. `words` are those of ``recdistill rationales llm-cf``.
+    """
+    examples = Examples(
+        row_ids=np.asarray(words["example_rows"]),
+        items=np.asarray(words["example_items"]),
+        labels=np.asarray(words["example_labels"]) > 0,
+        times=np.asarray(words["example_times"]),
+        words=np.asarray(words["example_words"], dtype=np.float32),
+        text=np.asarray(words["item_vectors"], dtype=np.float32),
+    )
+    users = LlmCf(
+        examples,
+        dataset,
+        model.student.hidden_size,
+        weight=weight,
+        alpha=alpha,
+        chosen=chosen,
+        refused=refused,
+        blocks=blocks,
+        heads=heads,
+        dropout=dropout,
+        id_size=id_size,
+        last_items=last_items,
+        seed=seed,
+    )
+    return _with(model, model.item_encoder, model.output_encoder, users)
+
+
 def chosen_steps(words: Words, steps: str, use: tuple[str, ...]) -> Tensor:
     """Return ``(V, P, D)`` vectors of the steps that are read.
 
@@ -186,6 +241,7 @@ def chosen_steps(words: Words, steps: str, use: tuple[str, ...]) -> Tensor:
 #: By the name of the strategy: what attaches it, and whose words it reads. Another system is one more line.
 ATTACH: Final[dict[str, tuple[Callable[..., SequenceModel], str]]] = {
     "kar": (attach_kar, "kar"),
+    "llm-cf": (attach_llm_cf, "llm-cf"),
     "slim-id": (attach_slim_id, "slim"),
     "slim-agnostic": (attach_slim_agnostic, "slim"),
 }

@@ -152,7 +152,7 @@ def with_words(config: RunConfig, model: SequenceModel, dataset: SequenceDataset
         if chosen.folder is not None:
             raise ConfigError(
                 f"{chosen.folder} holds knowledge in words, and no strategy of this run reads it. Allowed: kar, "
-                "slim-id, slim-agnostic. Pass --strategy kar, or the folder of a teacher."
+                "llm-cf, slim-id, slim-agnostic. Pass --strategy kar, or the folder of a teacher."
             )
         return model
     words = load_words(Path(chosen.folder), dataset) if chosen.folder else None

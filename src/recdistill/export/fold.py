@@ -8,14 +8,14 @@ import torch
 
 from recdistill.item_encoders import fold as fold_encoder
 from recdistill.students import SequenceModel
-from recdistill.user_encoders import UserEncoder, UserVectors
+from recdistill.user_encoders import UserEncoder
 
 
 @torch.no_grad()
 def fold(model: SequenceModel) -> SequenceModel:
     """Return a copy of a model, in evaluation mode, that holds its item tables as plain matrices.
 
-    A user encoder becomes small vectors, see `recdistill.user_encoders.UserVectors`.
+    A user encoder keeps neither texts nor their encoder, see `recdistill.user_encoders.SAVED`.
 
     Its logits equal those of `model` in evaluation mode to rounding, but for items that training never saw: see
     `recdistill.item_encoders.lengthened`.
@@ -34,7 +34,7 @@ def fold(model: SequenceModel) -> SequenceModel:
     return folded.to(next(model.parameters()).device).eval()
 
 
-def _folded_users(encoder: UserEncoder | None) -> UserVectors | None:
+def _folded_users(encoder: UserEncoder | None) -> UserEncoder | None:
     if encoder is None:
         return None
     was_training = encoder.training

@@ -32,7 +32,7 @@ from recdistill.runs import (
 )
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD, Split
-from recdistill.user_encoders import UserVectors
+from recdistill.user_encoders import SAVED, UserEncoder
 
 Ints = npt.NDArray[np.int64]
 _USERS = "user_encoder."
@@ -76,10 +76,13 @@ class Recommender:
         cls, model: SequenceModel, dataset: SequenceDataset, spec: Mapping[str, Any], length: int
     ) -> Recommender:
         """Take a folded copy of a model in training."""
-        spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
+        spec, folded = {**spec, "tied": model.tied, "bias": model.item_bias is not None}, fold(model)
+        if folded.user_encoder is not None:
+            users = folded.user_encoder
+            spec["user_encoder"] = {"saved_as": users.saved_as, "options": users.saved_options()}
         cold = np.flatnonzero(dataset.cold_items)
         maps = text_maps_of(model)
-        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold, maps)
+        return cls(folded, dataset.catalogue, spec, length, dataset.fingerprint, cold, maps)
 
     def scorer(self) -> ModelScorer:
         """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
@@ -314,7 +317,7 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
         table,
         output,
         bias=spec["bias"],
-        user_encoder=UserVectors.from_state(users) if users else None,
+        user_encoder=_user_encoder(spec.get("user_encoder"), users),
     )
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not (spec["tied"] and name.startswith("output_encoder."))]
@@ -331,6 +334,12 @@ def _read_maps(path: Path) -> dict[str, TextMap]:
         side, _, rest = name.partition(".")
         parts.setdefault(side, {})[rest] = value
     return {side: TextMap.from_state(state).eval() for side, state in parts.items()}
+
+
+def _user_encoder(saved: Mapping[str, Any] | None, state: dict[str, Tensor]) -> UserEncoder | None:
+    if saved is None or not state:  # over another catalogue nothing is known of users
+        return None
+    return SAVED[saved["saved_as"]].from_state(state, saved["options"])
 
 
 def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:

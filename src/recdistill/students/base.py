@@ -93,7 +93,8 @@ class SequenceModel(nn.Module):
     ) -> Tensor:
         """Return ``(S, H)`` hidden states at the flat `positions`; None: ``(B, H)`` at the last items.
 
-        With ``(S,)`` `row_ids`, and a user encoder, they are changed by what is known of the rows.
+        A user encoder changes them by what is known of the ``(S,)`` `row_ids`; without ids the rows are `PAD`:
+        strangers, of whom the history tells all.
         """
         embedded = self.embed(history)
         if positions is None:
@@ -101,8 +102,10 @@ class SequenceModel(nn.Module):
         else:
             every: Tensor = self.student(embedded, lengths)  # (B, L, H)
             hidden = every.flatten(0, 1).index_select(0, positions)
-        if self.user_encoder is None or row_ids is None:
+        if self.user_encoder is None:
             return hidden
+        if row_ids is None:
+            row_ids = lengths.new_full((len(hidden),), PAD)
         changed: Tensor = self.user_encoder(hidden, row_ids, history, lengths, positions)
         return changed
 

@@ -16,6 +16,8 @@ from recdistill.types import Batch, Task
 class Objective(nn.Module):
     """A student, its loss, and what it learns from the teacher, as one module with one ``forward``.
 
+    A user encoder with a term of its own, such as the reconstruction of LLM-CF, adds it with its own weight.
+
     Parameters
     ----------
     model
@@ -36,6 +38,8 @@ class Objective(nn.Module):
         self.loss = loss
         self.strategies = nn.ModuleList([strategy for _, strategy in strategies])
         self.weights = [weight for weight, _ in strategies]
+        own = model.user_encoder
+        self.term = own if own is not None and own.term_weight else None
         loss.prepare(task)
         for _, strategy in strategies:
             strategy.prepare(task)
@@ -43,7 +47,8 @@ class Objective(nn.Module):
     @property
     def names(self) -> list[str]:
         """Names of the terms, in the order of `forward`'s second answer."""
-        return ["loss", *(type(strategy).__name__.lower() for strategy in self.strategies)]
+        parts = [*self.strategies, *([] if self.term is None else [self.term])]
+        return ["loss", *(type(part).__name__.lower() for part in parts)]
 
     def on_epoch(self, epoch: int) -> None:
         """Tell the strategies which epoch begins."""
@@ -62,7 +67,11 @@ class Objective(nn.Module):
             raise KnowledgeError("a strategy needs knowledge, and none is given. Pass --knowledge k/.")
         output = self.model(batch)
         terms = [self.loss(output, batch), *(strategy(output, batch) for strategy in self.strategies)]
+        weights = list(self.weights)
+        if self.term is not None:
+            terms.append(self.term.term())
+            weights.append(self.term.term_weight)
         total = terms[0]
-        for weight, term in zip(self.weights, terms[1:], strict=True):
+        for weight, term in zip(weights, terms[1:], strict=True):
             total = total + weight * term
         return total, terms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ from recdistill.types import PAD
 
 if TYPE_CHECKING:
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.user_encoders.vectors import UserVectors
 
 Ints = npt.NDArray[np.int64]
 
@@ -109,6 +108,10 @@ class UserEncoder(nn.Module):
         Fields of the knowledge in words that its maker takes.
     row_ids, places, users, newest
         As in `KnownRows`, as buffers.
+    saved_as
+        Name in `recdistill.user_encoders.SAVED` of what it becomes at export.
+    term_weight
+        λ of the term that it adds to the loss; 0: none.
 
     Raises
     ------
@@ -117,6 +120,8 @@ class UserEncoder(nn.Module):
     """
 
     requires: frozenset[str] = frozenset()
+    saved_as: ClassVar[str] = "vectors"
+    term_weight: float = 0.0
     row_ids: Tensor
     places: Tensor
     users: Tensor
@@ -175,9 +180,17 @@ class UserEncoder(nn.Module):
         newest: Ints = np.where(there[at] == wanted, self.newest.cpu().numpy()[at], PAD)
         return newest
 
-    def fold(self) -> UserVectors:
-        """Return what it does in evaluation mode as small vectors and at most one matrix: a copy for good."""
+    def term(self) -> Tensor:
+        """Return the unweighted term of the last forward pass in training; asked for where `term_weight` is not 0."""
         raise NotImplementedError
+
+    def fold(self) -> UserEncoder:
+        """Return what it does in evaluation mode, without the texts and their encoder: a copy for good."""
+        raise NotImplementedError
+
+    def saved_options(self) -> dict[str, Any]:
+        """Return what a folded encoder's ``from_state`` needs besides its tensors, JSON-able."""
+        return {}
 
 
 def in_blocks(count: int) -> Iterator[slice]:

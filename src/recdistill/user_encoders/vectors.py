@@ -1,10 +1,13 @@
-"""What every user encoder becomes: one small vector a known row, added to the hidden state.
+"""What a user encoder of rows alone becomes: one small vector a known row, added to the hidden state.
 
 (1)  h' = M h + u_r        for a row r of which something is known; M is a matrix, or the identity
 (2)  h' = h                for any other
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,8 +50,8 @@ class UserVectors(UserEncoder):
         return UserVectors(self.known(), self.vectors, self.mixing)
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> UserVectors:
-        """Return what ``state_dict`` was taken from.
+    def from_state(cls, state: dict[str, Tensor], options: Mapping[str, Any]) -> UserVectors:
+        """Return what ``state_dict`` was taken from; there are no `options`.
 
         Raises
         ------

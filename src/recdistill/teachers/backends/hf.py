@@ -17,6 +17,7 @@ from recdistill.teachers.base import Progress
 from recdistill.teachers.generation.beam_cache import CacheKind, CausalScorer
 from recdistill.teachers.generation.beam_search import free_beam
 from recdistill.teachers.generation.decoding import Answers, DecodeOptions, greedy
+from recdistill.teachers.generation.sampling import sample
 from recdistill.teachers.generation.title_search import constrained_beam
 from recdistill.teachers.generation.trie import TitleTrie
 
@@ -196,6 +197,8 @@ class HfGenerator:
                     progress(1)
 
     def _search(self, prompts: list[list[int]], keys: list[int]) -> Answers:
+        if self.options.mode == "sample":
+            return sample(self.scorer, prompts, keys, self.options, self.eos)
         if self.trie is None:
             search = greedy if self.options.mode == "greedy" else free_beam
             return search(self.scorer, prompts, self.options, self.eos)

@@ -1,6 +1,6 @@
 """How an answer is searched for, and the plainest search: greedy.
 
-`beam_search` is the free beam, `title_search` the beam over the titles of the catalogue.
+`beam_search` is the free beam, `title_search` the beam over the titles of the catalogue, `sampling` draws.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.teachers.generation.beam_cache import CausalScorer
 
-Mode = Literal["greedy", "beam", "constrained"]
-MODES: tuple[Mode, ...] = ("greedy", "beam", "constrained")
+Mode = Literal["greedy", "beam", "constrained", "sample"]
+MODES: tuple[Mode, ...] = ("greedy", "beam", "constrained", "sample")
 #: Score of what cannot be chosen.
 NEVER = float("-inf")
 
@@ -28,9 +28,9 @@ class DecodeOptions:
     Attributes
     ----------
     mode
-        ``greedy``, ``beam``, or ``constrained`` to catalogue titles.
+        ``greedy``, ``beam``, ``constrained`` to catalogue titles, or ``sample``.
     beams
-        K, also the number of answers; 1 for greedy.
+        K, also the number of answers; 1 for greedy; how many are drawn, for sample.
     max_new_tokens
         At most so many tokens an answer; a constrained answer is always whole.
     length_penalty
@@ -39,6 +39,12 @@ class DecodeOptions:
         Whether a constrained beam's probabilities are shares among the allowed tokens.
     lm_weight
         g, the language model's weight beside a student's probabilities; 1: no student.
+    temperature
+        Of sampling, above 0.
+    top_tokens
+        Sampling takes one of so many likeliest tokens; 0: of all.
+    seed
+        Of sampling, at least 0.
 
     Raises
     ------
@@ -52,6 +58,9 @@ class DecodeOptions:
     length_penalty: float | None = None
     renormalise: bool = True
     lm_weight: float = 1.0
+    temperature: float = 1.0
+    top_tokens: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -64,6 +73,11 @@ class DecodeOptions:
             raise ConfigError(
                 f"decoding with beams={self.beams}, max_new_tokens={self.max_new_tokens}, "
                 f"lm_weight={self.lm_weight} is not possible. Allowed: from 1, from 1, 0 to 1. Pass --beams 4."
+            )
+        if not self.temperature > 0 or self.top_tokens < 0 or self.seed < 0:
+            raise ConfigError(
+                f"sampling with temperature={self.temperature}, top_tokens={self.top_tokens}, seed={self.seed} is not "
+                "possible. Allowed: above 0, from 0, from 0. Pass --temperature 0.6."
             )
         if self.mode != "beam" and self.length_penalty:
             raise ConfigError(
@@ -78,8 +92,12 @@ class DecodeOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """JSON-able, for fingerprints."""
-        return asdict(self)
+        """JSON-able, for fingerprints; what sampling alone reads is told for sampling alone."""
+        told = asdict(self)
+        if self.mode != "sample":
+            for name in ("temperature", "top_tokens", "seed"):
+                del told[name]
+        return told
 
 
 @dataclass(frozen=True)

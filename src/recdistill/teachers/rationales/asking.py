@@ -28,10 +28,43 @@ Requests = Sequence[GenerationRequest]
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: a text, or why there is none. Nothing is made up in its place."""
+    """What came back: a text, or why there is none. Nothing is made up in its place.
+
+    Attributes
+    ----------
+    text
+        The first answer; empty where there is none.
+    problem
+        Why it is empty.
+    texts
+        All answers, best first, where several were asked for.
+    """
 
     text: str
     problem: str = ""
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How several answers to one prompt are drawn.
+
+    Attributes
+    ----------
+    answers
+        How many.
+    temperature
+        Above 0.
+    top_tokens
+        Only so many of the likeliest tokens; 0: all; None: 50 in this process, and left to an endpoint.
+    seed
+        Of a model in this process; an endpoint draws as it likes, and its answers are kept.
+    """
+
+    answers: int
+    temperature: float
+    top_tokens: int | None = None
+    seed: int = 0
 
 
 def _no_bar(text: str, total: int) -> Progress:
@@ -60,6 +93,8 @@ class Work:
         Starts a progress bar: its text, its total.
     say
         Tells a line.
+    answers
+        How many a prompt gets, for what it will cost.
     """
 
     dataset: SequenceDataset
@@ -70,6 +105,7 @@ class Work:
     answer_tokens: int = 256
     bar: Callable[[str, int], Progress] = field(default=_no_bar)
     say: Callable[[str], None] = field(default=lambda line: None)
+    answers: int = 1
 
     @property
     def room(self) -> int:
@@ -126,7 +162,8 @@ class Maker(Protocol):
     Attributes
     ----------
     name
-        As on the command line.
+        As on the command line. A maker that wants several answers to a prompt, or answers that are drawn, has
+        `sampling` besides, see `recdistill.teachers.rationales.llm_cf.LlmCf`.
     """
 
     name: ClassVar[str]
@@ -145,8 +182,8 @@ def _reply(texts: Sequence[str] | None, failure: str | None) -> Reply:
         return Reply("", f"failed: {failure}" if failure else "not answered")
     text = texts[0].strip() if texts else ""
     if not any(sign.isalnum() for sign in text):
-        return Reply("", "no word in the answer" if text else "empty answer")
-    return Reply(text)
+        return Reply("", "no word in the answer" if text else "empty answer", tuple(texts))
+    return Reply(text, texts=tuple(texts))
 
 
 def _failures(path: Path) -> dict[int, str]:
@@ -202,7 +239,7 @@ def planned_cost(
     texts = [request.prompt for requests in pending.values() for request in requests]
     counted = work.lm is not None
     read = sum(map(len, work.lm.encode_all(texts))) if work.lm is not None else sum(map(len, texts)) // 4
-    written = calls * work.answer_tokens
+    written = calls * work.answers * work.answer_tokens
     each = ", ".join(f"{len(requests):,} {name}" for name, requests in pending.items())
     done = sum(map(len, groups.values())) - calls
     lines = [
