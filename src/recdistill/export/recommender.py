@@ -19,6 +19,8 @@ from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
+from recdistill.export.kinds import is_export
+from recdistill.export.text_path import TextPath
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
     atomic_folder,
@@ -53,6 +55,10 @@ class Recommender:
     cold
         ``(n,)`` int64, items that training never saw. They can be recommended for what they are only if the
         student forms item vectors from text.
+    text
+        How a title becomes an item vector; None: item vectors do not come from text, or nothing of it was kept.
+    popularity
+        ``(I,)`` int64, how often each item is a training target; None: not known here.
     """
 
     model: SequenceModel
@@ -61,6 +67,8 @@ class Recommender:
     length: int
     dataset_fingerprint: str
     cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    text: TextPath | None = None
+    popularity: Ints | None = None
 
     @classmethod
     def from_model(
@@ -69,7 +77,8 @@ class Recommender:
         """Take a folded copy of a model in training."""
         spec = {**spec, "tied": model.tied, "bias": model.item_bias is not None}
         cold = np.flatnonzero(dataset.cold_items)
-        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold)
+        text, counts = TextPath.of(model), dataset.popularity
+        return cls(fold(model), dataset.catalogue, spec, length, dataset.fingerprint, cold, text, counts)
 
     def scorer(self) -> Callable[[Ints], Tensor]:
         """Return a function from histories ``(B, L)`` to scores ``(B, I)``."""
@@ -184,18 +193,24 @@ class Recommender:
             save_file(tensors, out / "model.safetensors")
             write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
             self.catalogue.frame.write_parquet(out / "items.parquet")
+            if self.text is not None:
+                self.text.save(out / "text.safetensors")
             write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:
-        """Read a recommender folder, or the best student of a run folder (of several seeds: the first seed's).
+        """Read a recommender folder, an exported one, or the best student of a run folder (of several: the first).
 
         Raises
         ------
         RunError
-            The folder is neither, or its files are damaged.
+            The folder is none of them, or its files are damaged.
         """
         folder = Path(folder)
+        if is_export(folder):
+            from recdistill.export.reading import read_export
+
+            return read_export(folder)
         folder = min(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
         if (folder / "best").is_dir():
             folder = folder / "best"
@@ -210,7 +225,35 @@ class Recommender:
         spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
         cold = np.array(spec.get("cold", []), dtype=np.int64)
         fingerprint = str(manifest["dataset_fingerprint"])
-        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold)
+        text = TextPath.load(folder / "text.safetensors")
+        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, text)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Recommender:
+        """Read a folder, or a recommender that ``recdistill push`` left on a Hugging Face Hub.
+
+        Parameters
+        ----------
+        name
+            A folder, or ``user/name``.
+        revision
+            Branch, tag or commit of the Hub's copy; None: its main branch.
+        token
+            For a private one; None: what ``hf auth login`` kept.
+
+        Raises
+        ------
+        RunError
+            It is neither a folder nor on the Hub, or its files are damaged.
+        MissingExtraError
+            huggingface_hub is not installed.
+        """
+        from recdistill.export.hub import pull
+
+        folder = Path(name)
+        return cls.load(folder if folder.is_dir() else pull(str(name), revision=revision, token=token))
 
 
 def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:

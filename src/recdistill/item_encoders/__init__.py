@@ -6,6 +6,7 @@ from recdistill.item_encoders.alphafuse import AlphaFuse
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.collaborative import Collaborative
 from recdistill.item_encoders.ids import Ids, fold, lengthened
+from recdistill.item_encoders.text_map import TextMap, text_map
 from recdistill.item_encoders.text_only import TextOnly
 from recdistill.item_encoders.two_branch import TwoBranch
 
@@ -23,8 +24,10 @@ __all__ = [
     "Collaborative",
     "Ids",
     "ItemEncoder",
+    "TextMap",
     "TextOnly",
     "TwoBranch",
     "fold",
     "lengthened",
+    "text_map",
 ]

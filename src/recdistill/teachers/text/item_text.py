@@ -146,6 +146,29 @@ def whiten(
     ConfigError
         `rank`, `kind` or `eps` is out of range.
     """
+    mean, matrix = whitening_of(vectors, has_text, rank, kind=kind, eps=eps)
+    result = np.zeros((len(vectors), matrix.shape[1]), dtype=np.float32)
+    result[has_text] = (vectors[has_text].astype(np.float64) - mean) @ matrix
+    return result
+
+
+def whitening_of(
+    vectors: Floats,
+    has_text: npt.NDArray[np.bool_],
+    rank: int | None = None,
+    *,
+    kind: str = "pca",
+    eps: float = 1e-3,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the mean ``(D,)`` and the matrix ``(D, rank)`` (ZCA: ``(D, D)``) of `whiten`, for further vectors.
+
+    Parameters are those of `whiten`.
+
+    Raises
+    ------
+    ConfigError
+        `rank`, `kind` or `eps` is out of range.
+    """
     limit = vectors.shape[1]
     if kind not in ("pca", "zca") or not eps >= 0 or (rank is not None and not 1 <= rank <= limit):
         raise ConfigError(
@@ -153,7 +176,8 @@ def whiten(
             f"{limit} (the encoder's width), eps from 0. Pass --rank {min(128, limit)}."
         )
     known = vectors[has_text].astype(np.float64)
-    centred = known - known.mean(0)
+    mean = known.mean(0)
+    centred = known - mean
     variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(known)))
     variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]  # largest first
     kept = int((variance > 1e-10 * variance[0]).sum())
@@ -164,9 +188,7 @@ def whiten(
     matrix = axes[:, :kept] * scale  # (D, rank)
     if kind == "zca":
         matrix = matrix @ axes[:, :kept].T  # (D, D)
-    result = np.zeros((len(vectors), matrix.shape[1]), dtype=np.float32)
-    result[has_text] = centred @ matrix
-    return result
+    return mean, matrix
 
 
 def _tfidf(texts: list[str], size: int) -> Floats:
