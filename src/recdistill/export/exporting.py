@@ -193,6 +193,7 @@ def export_config(recommender: Recommender, table: str) -> dict[str, Any]:
         "table": table,
         "opset": OPSET,
         "cold": recommender.cold.tolist(),
+        "added": recommender.added,
         "text_columns": [name for name in recommender.catalogue.text_columns if name not in OWN_COLUMNS],
         "extendable": recommender.text is not None and recommender.text.complete,
     }

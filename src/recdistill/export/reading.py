@@ -79,7 +79,8 @@ def read_export(folder: Path) -> Recommender:
         counts = frame["popularity"].to_numpy().astype(np.int64) if known else None
         fingerprint = str(manifest["dataset_fingerprint"])
         text = TextPath.load(folder / "text.safetensors")
-        return Recommender(model, catalogue, spec, int(config["length"]), fingerprint, cold, text, counts)
+        length, added = int(config["length"]), int(config["added"])
+        return Recommender(model, catalogue, spec, length, fingerprint, cold, text, counts, added)
     except (SafetensorError, OSError, pl.exceptions.PolarsError, DataError) as error:
         raise RunError(f"{folder} is damaged: {error}. Export or download it anew.") from error
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, RecdistillError) as error:
@@ -125,6 +126,8 @@ def _check(config: Mapping[str, Any], tensors: Mapping[str, Array], frame: pl.Da
         raise ValueError("the index of items.parquet is not 0, 1, 2, ...")
     if any(not 0 <= int(item) < count for item in config["cold"]):
         raise ValueError("a cold item is not in the catalogue")
+    if not 0 <= int(config["added"]) < count:
+        raise ValueError(f"{config['added']} items added to {count}")
 
 
 def _model(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> SequenceModel:

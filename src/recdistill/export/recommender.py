@@ -59,6 +59,8 @@ class Recommender:
         How a title becomes an item vector; None: item vectors do not come from text, or nothing of it was kept.
     popularity
         ``(I,)`` int64, how often each item is a training target; None: not known here.
+    added
+        How many items at the end of the catalogue came after training, by `recdistill.export.extend_export`.
     """
 
     model: SequenceModel
@@ -69,6 +71,7 @@ class Recommender:
     cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     text: TextPath | None = None
     popularity: Ints | None = None
+    added: int = 0
 
     @classmethod
     def from_model(

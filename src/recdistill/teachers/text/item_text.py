@@ -118,6 +118,31 @@ def encode_text(
     return ItemText(vectors, has_text, encoder)
 
 
+def encode_further(
+    titles: Sequence[str], further: Sequence[str], encoder: str, *, size: int = 256, batch_size: int = 128
+) -> Floats:
+    """Turn further titles into the vectors that they would have had among `titles`.
+
+    Parameters
+    ----------
+    titles
+        What was encoded before. ``tfidf`` takes its words from them; other encoders do not look at them.
+    further
+        n titles, none of them empty.
+    encoder, size, batch_size
+        As for `encode_text`.
+
+    Raises
+    ------
+    ConfigError
+        The encoder cannot be loaded.
+    """
+    if encoder != TFIDF:
+        return _network(list(further), encoder, batch_size)
+    known = [title.strip() for title in titles if title.strip()]
+    return _tfidf(known, size, list(further))
+
+
 def whiten(
     vectors: Floats,
     has_text: npt.NDArray[np.bool_],
@@ -191,8 +216,8 @@ def whitening_of(
     return mean, matrix
 
 
-def _tfidf(texts: list[str], size: int) -> Floats:
-    """Return ``(n, ≤ size)`` TF-IDF of word 1-2-grams, reduced by truncated SVD."""
+def _tfidf(texts: list[str], size: int, further: list[str] | None = None) -> Floats:
+    """Return ``(n, ≤ size)`` TF-IDF of word 1-2-grams, reduced by truncated SVD; of `further` texts if given."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -207,9 +232,12 @@ def _tfidf(texts: list[str], size: int) -> Floats:
             "check the titles, or pass --encoder with another encoder."
         ) from None
     width = min(size, *table.shape)
+    asked = table if further is None else words.transform(further)
     if width == table.shape[1]:
-        return np.asarray(table.toarray(), dtype=np.float32)
-    return np.asarray(TruncatedSVD(width, random_state=0).fit_transform(table), dtype=np.float32)
+        return np.asarray(asked.toarray(), dtype=np.float32)
+    svd = TruncatedSVD(width, random_state=0)
+    reduced = svd.fit_transform(table)
+    return np.asarray(reduced if further is None else svd.transform(asked), dtype=np.float32)
 
 
 def _network(texts: list[str], encoder: str, batch_size: int) -> Floats:
