@@ -14,11 +14,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Run folder (of several seeds: the first) or recommender folder.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Run folder (of several seeds: the first) or recommender folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     table: Annotated[str, typer.Option(help="Item vectors as float32, float16 or int8.")] = "float32",
     dataset: Annotated[
-        Path | None, typer.Option(help="Dataset folder; else where the run's config says.", show_default=False)
+        Path | None,
+        typer.Option(help="Dataset folder; else where the run's config says.", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,7 +53,9 @@ def extend(
             pl.read_parquet(items) if items.suffix == ".parquet" else pl.read_csv(items, infer_schema=False)
         )
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{items} cannot be read ({error}). Allowed: .parquet, or .csv with a header.") from error
+        raise DataError(
+            f"{items} cannot be read ({error}). Allowed: .parquet, or .csv with a header."
+        ) from error
     report = extend_export(folder, frame, out, encoder=encoder, overwrite=overwrite)
     _print_report(report)
     print(f"{frame.height:,} items were added")
@@ -78,4 +83,6 @@ def _print_report(report: ExportReport) -> None:
         shown = ", ".join(
             f"{one.metric.upper()} {one.reference_value:.4f} → {one.value:.4f}" for one in loss.comparisons
         )
-        print(f"{loss.split}, {loss.rows:,} rows: {shown}; the same items among the best 20: {loss.overlap:.1%}")
+        print(
+            f"{loss.split}, {loss.rows:,} rows: {shown}; the same items among the best 20: {loss.overlap:.1%}"
+        )

@@ -35,7 +35,9 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     source: Annotated[
         Path | None,
-        typer.Option("--input", help="Parquet with a list column history: answer all of it.", show_default=False),
+        typer.Option(
+            "--input", help="Parquet with a list column history: answer all of it.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Parquet to write, with --input.", show_default=False)
@@ -65,10 +67,14 @@ def recommend(
             )
         options = {"unknown": unknown, "batch_size": batch_size, "shard_rows": shard_rows, "engine": engine}
         exclude = False if seen is None else not seen
-        _answer_file(folder, source, output, k=k, exclude_seen=exclude, workers=workers, overwrite=overwrite, **options)
+        _answer_file(
+            folder, source, output, k=k, exclude_seen=exclude, workers=workers, overwrite=overwrite, **options
+        )
         return
     if not history:
-        raise ConfigError('there is no history. Pass --history "TITLE OR ID" ..., or --input FILE --output FILE.')
+        raise ConfigError(
+            'there is no history. Pass --history "TITLE OR ID" ..., or --input FILE --output FILE.'
+        )
     recommender = Recommender.load(folder)
     candidates = _cold_items(recommender, folder) if cold else None
     k = k if candidates is None else min(k, len(candidates))

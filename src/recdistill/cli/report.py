@@ -18,7 +18,9 @@ def report(
     filter_seen: FilterOption = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Compare with this one; else the first student without a teacher.", show_default=False),
+        typer.Option(
+            help="Compare with this one; else the first student without a teacher.", show_default=False
+        ),
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Popularity, transitions and graph + text beside.")] = True,
     latency: Annotated[bool, typer.Option(help="Measure the time of one user's answer.")] = True,
@@ -36,7 +38,13 @@ def report(
         oracle_results,
     )
     from recdistill.experiments.results import evaluate_path
-    from recdistill.experiments.run_report import RunParts, is_run, run_document, single_user_times, write_page
+    from recdistill.experiments.run_report import (
+        RunParts,
+        is_run,
+        run_document,
+        single_user_times,
+        write_page,
+    )
     from recdistill.knowledge import audit_knowledge, load_knowledge
 
     data, data_folder = open_dataset(folders, dataset)

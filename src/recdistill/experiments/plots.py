@@ -98,7 +98,9 @@ def latency_picture(report: Report, latencies: Mapping[str, Latency]) -> list[Pi
             value, (low, high) = line.metrics[report.metric], line.interval
             spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
             look = {"color": _COLOURS[number % 7], "marker": _MARKS[number % 7]}
-            axes.errorbar(latencies[line.name].cpu_p50, value, yerr=spread, label=line.name, capsize=3, **look)
+            axes.errorbar(
+                latencies[line.name].cpu_p50, value, yerr=spread, label=line.name, capsize=3, **look
+            )
         axes.set_xlabel("CPU milliseconds for one user's 20 best items (median, one thread)", fontsize=9)
         axes.set_title(f"{report.metric.upper()}, with its interval", loc="left", fontsize=11)
         axes.set_xlim(left=0)

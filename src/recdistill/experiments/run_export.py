@@ -11,9 +11,9 @@ from recdistill.config.schema import RunConfig
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RecdistillError, RunError
 from recdistill.evaluate import Evaluation
+from recdistill.experiments.results import seed_folders
 from recdistill.export import ExportReport, Recommender, export_recommender
 from recdistill.export.kinds import is_export
-from recdistill.experiments.results import seed_folders
 from recdistill.knowledge import load_knowledge
 from recdistill.runs import MANIFEST
 from recdistill.teachers import encode_text
@@ -53,7 +53,9 @@ def export_run(
         The folder is neither, or is an export already, or see `recdistill.export.export_recommender`.
     """
     if is_export(folder):
-        raise RunError(f"{folder} is an export already. Name the run folder: recdistill export r/ --out {out}")
+        raise RunError(
+            f"{folder} is an export already. Name the run folder: recdistill export r/ --out {out}"
+        )
     config, run = _config_of(folder)
     recommender = Recommender.load(run or folder)
     data_folder = dataset or _still_there(config)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recdistill.data import SequenceDataset
 from recdistill.errors import RunError
@@ -19,6 +21,11 @@ from recdistill.experiments.results import seed_folders
 from recdistill.export import Recommender
 from recdistill.knowledge import Audit, render_audit
 from recdistill.runs import MANIFEST, atomic_file, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recdistill.students import SequenceModel
 
 __all__ = ["RunParts", "audit_tables", "learning_curves", "run_document", "single_user_times", "write_page"]
 
@@ -85,7 +92,10 @@ def learning_curves(run: RunParts) -> list[Curve]:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         try:
             records = [json.loads(line) for line in lines if line.strip()]
-            found = [(int(r["epoch"]), float(r["train"]["total"]), r.get("valid", {}).get("ndcg@20")) for r in records]
+            found = [
+                (int(r["epoch"]), float(r["train"]["total"]), r.get("valid", {}).get("ndcg@20"))
+                for r in records
+            ]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} is damaged ({error!r}). Train the run anew with --overwrite.") from error
         epochs, loss, valid = zip(*found, strict=True) if found else ((), (), ())
@@ -117,12 +127,12 @@ def single_user_times(
         asked = [line[None, : max(1, int((line >= 0).sum()))] for line in histories]
         k = min(_TOP, dataset.item_count)
 
-        def call(model: Any = recommender.model, asked: Any = asked, k: int = k, turn: list[int] = [0]) -> None:  # noqa: B006
-            turn[0] += 1
-            model.score(asked[turn[0] % len(asked)]).topk(k)
-
-        calls[run.name] = call
+        calls[run.name] = partial(_answer_next, recommender.model, cycle(asked), k)
     return dict(compare_latency(calls, repeats).latencies) if calls else {}
+
+
+def _answer_next(model: SequenceModel, histories: Iterator[Tensor], k: int) -> None:
+    model.score(next(histories)).topk(k)
 
 
 def _latency_table(report: Report, latencies: dict[str, Latency]) -> list[Table]:
@@ -134,7 +144,9 @@ def _latency_table(report: Report, latencies: dict[str, Latency]) -> list[Table]
         for name, one in latencies.items()
     ]
     columns = ["model", "CPU p50 ms", "CPU p99 ms", "wall p50 ms", "wall p99 ms", "answers"]
-    caption = "The 20 best items of one user among all, torch, one thread; the models take turns in one process."
+    caption = (
+        "The 20 best items of one user among all, torch, one thread; the models take turns in one process."
+    )
     return [Table("Latency", columns, lines, [kinds[name] for name in latencies], caption)]
 
 
@@ -172,7 +184,9 @@ def write_page(document: Document, path: Path) -> None:
         `path` is a folder, or a file that is no HTML page.
     """
     if path.is_dir() or (path.is_file() and not path.read_bytes()[:9].upper().startswith(b"<!DOCTYPE")):
-        raise RunError(f"{path} is no HTML page: it is not replaced. Choose another --out, such as report.html.")
+        raise RunError(
+            f"{path} is no HTML page: it is not replaced. Choose another --out, such as report.html."
+        )
     with atomic_file(path) as temporary:
         temporary.write_text(document.to_html(), encoding="utf-8")
 

@@ -90,7 +90,10 @@ def check_agreement(folder: Path, recommender: Recommender, histories: Ints) -> 
     encoder, whole = session(folder / "encoder.onnx"), session(folder / "model.onnx")
     alone = histories[:1, : max(1, int((histories[0] >= 0).sum()))]
     found = encoder.run(["hidden"], {"history": histories})[0]
-    parts = [_difference(found, hidden), _difference(encoder.run(["hidden"], {"history": alone})[0], hidden[:1])]
+    parts = [
+        _difference(found, hidden),
+        _difference(encoder.run(["hidden"], {"history": alone})[0], hidden[:1]),
+    ]
     result = {"hidden": max(parts), "scores": 0.0, "histories": len(histories)}
     k = min(_TOP, len(recommender.catalogue))
     for start in range(0, len(histories), 64):

@@ -138,7 +138,9 @@ class Answering:
                 f"{len(self._raw)} items; {int((~known).sum())} such in this shard. {hint}"
             )
         if not counts.all():
-            raise DataError(f"history {first + int(np.argmin(counts))} is empty. Allowed: at least one item. {hint}")
+            raise DataError(
+                f"history {first + int(np.argmin(counts))} is empty. Allowed: at least one item. {hint}"
+            )
 
     def _batch(self, histories: Histories, rows: Ints) -> tuple[npt.NDArray[np.float32], Ints]:
         """Return ``(b, k)`` scores and items of some rows."""

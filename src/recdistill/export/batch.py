@@ -1,7 +1,7 @@
 """Recommendations for a file of histories, however many: read, answered and written shard by shard.
 
-A shard is a range of rows. Each is written to ``OUTPUT.parts/`` under its number, whole or not at all; when the last one
-is there, they are joined into the output, which appears at once. A job that was killed goes on with the shards that
+A shard is a range of rows. Each is written to ``OUTPUT.parts/`` under its number, whole or not at all; when the last
+one is there, they are joined into the output, which appears at once. A job that was killed goes on with the shards that
 are missing. Memory is that of one shard and of the model.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from recdistill.errors import ConfigError, DataError, RunError, unknown_name
+from recdistill.errors import ConfigError, DataError, RecdistillError, RunError, unknown_name
 from recdistill.export.answering import UNKNOWN, Answering, Options
 from recdistill.export.recommender import Recommender
 from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, write_manifest
@@ -159,12 +159,19 @@ def recommend_file(
     if on_start is not None:
         on_start(job, job.shards - len(missing))
     report = progress or (lambda _: None)
-    if engine == "ray":
-        from recdistill.export.cluster import run_on_ray
+    try:
+        if engine == "ray":
+            from recdistill.export.cluster import run_on_ray
 
-        answered = run_on_ray(job, missing, workers=workers, address=address, progress=report)
-    else:
-        answered = _run_here(job, missing, report)
+            answered = run_on_ray(job, missing, workers=workers, address=address, progress=report)
+        else:
+            answered = _run_here(job, missing, report)
+    except RecdistillError:
+        if (
+            len(job.missing()) == job.shards
+        ):  # it never began: leave nothing in the way of a corrected command
+            shutil.rmtree(parts)
+        raise
     _join(job, output)
     return BatchReport(rows, answered, job.shards - len(missing))
 
@@ -214,7 +221,9 @@ def _count(source: Path) -> int:
 def _open_parts(job: Job, output: Path, overwrite: bool) -> None:
     parts, identity = Path(job.parts), _identity(job)
     if parts.exists() and not (parts / MANIFEST).is_file() and any(parts.glob("*.parquet")):
-        raise RunError(f"{parts} was not written by recdistill (no {MANIFEST}): move it away, or choose another --output.")
+        raise RunError(
+            f"{parts} was not written by recdistill (no {MANIFEST}): move it away, or choose another --output."
+        )
     if (parts / MANIFEST).is_file():
         if read_manifest(parts, "recommend-parts")["identity"] == identity:
             return
@@ -225,7 +234,9 @@ def _open_parts(job: Job, output: Path, overwrite: bool) -> None:
             )
         shutil.rmtree(parts)
     if output.exists() and not overwrite:
-        raise RunError(f"{output} already exists. Choose another --output, or pass --overwrite to replace it.")
+        raise RunError(
+            f"{output} already exists. Choose another --output, or pass --overwrite to replace it."
+        )
     parts.mkdir(parents=True, exist_ok=True)
     write_manifest(parts, "recommend-parts", {"identity": identity, "job": asdict(job)})
 
@@ -237,10 +248,14 @@ def _identity(job: Job) -> str:
         file.seek(max(0, size - _FOOTER))
         footer = file.read()
     recommender = Recommender.load(job.folder)
-    numbers = [value.detach().cpu().contiguous().numpy().data for value in recommender.model.state_dict().values()]
+    numbers = [
+        value.detach().cpu().contiguous().numpy().data for value in recommender.model.state_dict().values()
+    ]
     ids = "\n".join(recommender.catalogue.raw_ids)
     kept = {**asdict(job.options), "batch_size": None}  # it changes no answer
-    return fingerprint(str(size), footer, ids, str(job.shard_rows), repr(kept), *(memoryview(n).cast("B") for n in numbers))
+    return fingerprint(
+        str(size), footer, ids, str(job.shard_rows), repr(kept), *(memoryview(n).cast("B") for n in numbers)
+    )
 
 
 def _join(job: Job, output: Path) -> None:
@@ -253,5 +268,3 @@ def _join(job: Job, output: Path) -> None:
             worker = Worker(job)
             worker.answering.answer(pl.read_parquet(job.source), 0).write_parquet(temporary)
     shutil.rmtree(job.parts)
-
-

@@ -74,7 +74,9 @@ def model_card(
     item_count
         I.
     """
-    options = ", ".join(f"{name}={value}" for name, value in sorted(config["options"].items())) or "its defaults"
+    options = (
+        ", ".join(f"{name}={value}" for name, value in sorted(config["options"].items())) or "its defaults"
+    )
     head = _HEAD.format(
         title=_plain(origin.get("name", f"{config['student']} recommender")),
         student=config["student"],
@@ -86,7 +88,9 @@ def model_card(
         tying="shared by input and output" if config["tied"] else "one for input, one for output",
         extendable="from their titles: `recdistill extend`" if config["extendable"] else "need training",
     )
-    facts = "".join(f"| {_plain(name)} | {_plain(value)} |\n" for name, value in origin.items() if name != "name")
+    facts = "".join(
+        f"| {_plain(name)} | {_plain(value)} |\n" for name, value in origin.items() if name != "name"
+    )
     return head + facts + _results(evaluations) + _losses(config, losses) + _checked(agreement) + _USE
 
 
@@ -113,7 +117,10 @@ def _results(evaluations: Sequence[Evaluation]) -> str:
 def _losses(config: Mapping[str, Any], losses: Sequence[TableLoss]) -> str:
     if not losses:
         return "" if config["table"] == "float32" else "\nWhat the smaller table costs was not measured.\n"
-    lines = ["| split | metric | float32 | " + config["table"] + " | difference | 95% interval |", "|---" * 6 + "|"]
+    lines = [
+        "| split | metric | float32 | " + config["table"] + " | difference | 95% interval |",
+        "|---" * 6 + "|",
+    ]
     for loss in losses:
         for one in loss.comparisons:
             low, high = one.interval
@@ -132,6 +139,6 @@ def _losses(config: Mapping[str, Any], losses: Sequence[TableLoss]) -> str:
 def _checked(agreement: Mapping[str, Any]) -> str:
     return (
         f"\n## Checked\n\nThe ONNX graphs and torch were compared on {agreement['histories']} {agreement['source']}: "
-        f"the largest difference is {agreement['hidden']:.1e} in the hidden states and {agreement['scores']:.1e} in the "
-        "scores of the 20 best items (over the largest number compared, at least 1).\n"
+        f"the largest difference is {agreement['hidden']:.1e} in the hidden states and {agreement['scores']:.1e} in "
+        "the scores of the 20 best items (over the largest number compared, at least 1).\n"
     )

@@ -24,9 +24,7 @@ def require_ray() -> Any:
     return ray
 
 
-def run_on_ray(
-    job: Job, missing: list[int], *, workers: int, address: str | None, progress: Progress
-) -> int:
+def run_on_ray(job: Job, missing: list[int], *, workers: int, address: str | None, progress: Progress) -> int:
     """Let workers write the missing shards; return how many histories they answered.
 
     A shard whose worker died is given to another one by Ray, up to three times. Ray is left as it was found.
@@ -77,6 +75,8 @@ def _run(ray: Any, job: Job, missing: list[int], workers: int, progress: Progres
         try:
             rows = int(ray.get(done))
         except ray.exceptions.RayError as error:
+            if running:
+                ray.wait(list(running), num_returns=len(running))  # what was begun is finished and kept
             cause = getattr(error, "cause", None) or error
             raise RunError(
                 f"shard {number} of {job.source} failed on a worker: {cause}. The finished shards are kept: correct "

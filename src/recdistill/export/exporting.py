@@ -30,7 +30,14 @@ from recdistill.export.onnx_models import write_graphs
 from recdistill.export.recommender import Recommender, pad_histories
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
-from recdistill.runs import MANIFEST, atomic_folder, file_checksum, require_fingerprint, write_json, write_manifest
+from recdistill.runs import (
+    MANIFEST,
+    atomic_folder,
+    file_checksum,
+    require_fingerprint,
+    write_json,
+    write_manifest,
+)
 from recdistill.students import SequenceModel
 from recdistill.types import PAD
 
@@ -111,7 +118,9 @@ def export_recommender(
     histories, source = _histories(packed, dataset)
     losses: list[TableLoss] = []
     if dataset is not None and table != "float32":
-        losses = [measure_table(recommender, packed, dataset, split, filter_seen) for split in ("valid", "test")]
+        losses = [
+            measure_table(recommender, packed, dataset, split, filter_seen) for split in ("valid", "test")
+        ]
     with atomic_folder(Path(out), overwrite=overwrite) as folder:
         save_file(tensors, folder / "model.safetensors")
         config = export_config(recommender, table)
@@ -121,7 +130,9 @@ def export_recommender(
         agreement = {**check_agreement(folder, packed, histories), "source": source}
         if recommender.text is not None:
             recommender.text.save(folder / "text.safetensors")
-        card = model_card(config, dict(origin or {}), agreement, losses, evaluations, len(recommender.catalogue))
+        card = model_card(
+            config, dict(origin or {}), agreement, losses, evaluations, len(recommender.catalogue)
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
         _manifest(folder, recommender, agreement)
     return ExportReport(Path(out), agreement, losses)
@@ -207,10 +218,14 @@ def _table(encoder: Any) -> npt.NDArray[np.float32]:
 def _histories(recommender: Recommender, dataset: SequenceDataset | None) -> tuple[Ints, str]:
     """Return ``(n, L)`` histories to check the graphs with, and where they come from."""
     if dataset is None:
-        return drawn_histories(len(recommender.catalogue), recommender.length, _CHECKED_HISTORIES), "histories drawn at random"
+        return drawn_histories(
+            len(recommender.catalogue), recommender.length, _CHECKED_HISTORIES
+        ), "histories drawn at random"
     rows = dataset.rows("test") if len(dataset.rows("test")) else dataset.rows("train")
     if not len(rows):
-        raise ConfigError("the dataset has no row to check the export with. Allowed: one with train or test rows.")
+        raise ConfigError(
+            "the dataset has no row to check the export with. Allowed: one with train or test rows."
+        )
     some = rows[np.unique(np.linspace(0, len(rows) - 1, _CHECKED_HISTORIES).astype(np.int64))]
     grid = dataset.histories(some, recommender.length)
     known = [line[line >= 0] for line in grid if (line >= 0).any()]

@@ -1,7 +1,7 @@
 """New items without training: a title is encoded, whitened and mapped as the student's own items were.
 
-The way was proved at export (`recdistill.export.text_path`), and is proved again here: the titles of some old items must
-still lead to their vectors, so that another version of the encoder, or another encoder of the same name, is refused.
+The way was proved at export (`recdistill.export.text_path`), and is proved again here: the titles of some old items
+must still lead to their vectors, so that another encoder, or another version of it, is refused.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def extend_export(
     """
     folder = Path(folder)
     if not is_export(folder):
-        raise RunError(f"{folder} is no exported folder. Make one first: recdistill export {folder} --out rec/")
+        raise RunError(
+            f"{folder} is no exported folder. Make one first: recdistill export {folder} --out rec/"
+        )
     recommender = Recommender.load(folder)
     path = require_text(recommender, folder)
     frame = _new_items(items, recommender.catalogue)
@@ -92,7 +94,9 @@ def require_text(recommender: Recommender, folder: Path) -> TextPath:
     if path is None:
         reason = "its item vectors do not come from text, or it was trained before that was kept"
     elif path.output is None:
-        reason = "only its input vectors come from text; the vectors that items are found by were learned from behaviour"
+        reason = (
+            "only its input vectors come from text; those that items are found by were learned from behaviour"
+        )
     else:
         reason = path.reason or "no text encoder was named at export"
     raise RunError(
@@ -161,7 +165,9 @@ def _new_items(items: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     if not items.height:
         raise DataError("there is no new item in the file. Allowed: one row an item, with item_id and title.")
     frame = items.with_columns(pl.all().cast(pl.String).fill_null(""))
-    frame = frame.with_columns(pl.Series("title", [normalise_title(title) for title in frame["title"]], dtype=pl.String))
+    frame = frame.with_columns(
+        pl.Series("title", [normalise_title(title) for title in frame["title"]], dtype=pl.String)
+    )
     known = frame["item_id"].is_in(catalogue.raw_ids)
     twice = frame["item_id"].is_duplicated()
     for bad, words in ((known, "is in the catalogue already"), (twice, "occurs twice among the new items")):
@@ -176,7 +182,9 @@ def _new_items(items: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             "it is. Allowed: a title for each new item."
         )
     columns = catalogue.frame.columns
-    return frame.with_columns(pl.lit("").alias(name) for name in columns if name not in frame.columns).select(columns)
+    return frame.with_columns(pl.lit("").alias(name) for name in columns if name not in frame.columns).select(
+        columns
+    )
 
 
 def _vectors(recommender: Recommender, path: TextPath, titles: list[str], encoder: str | None) -> Tensor:
@@ -192,7 +200,9 @@ def _vectors(recommender: Recommender, path: TextPath, titles: list[str], encode
     probes: list[int] = path.tensors["probe_items"].tolist()
     name = encoder or str(facts["name"])
     asked = [known[item] for item in probes] + titles
-    found = through(torch.from_numpy(encode_further(known, asked, name, size=int(facts["width"]))), path.tensors)
+    found = through(
+        torch.from_numpy(encode_further(known, asked, name, size=int(facts["width"]))), path.tensors
+    )
     if not same_vectors(found[: len(probes)], path.tensors["probe_vectors"]):
         raise RunError(
             f"the encoder {name!r} gives the titles of the catalogue other vectors than it did at export. Allowed: the "

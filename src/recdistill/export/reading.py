@@ -39,12 +39,14 @@ def check_files(folder: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(files, dict) or not set(_NEEDED) <= set(files):
         raise RunError(
-            f"{folder} is an export of format {manifest.get('format')!r} with the files {sorted(files or {})}. Allowed: "
-            f"format {FORMAT} with at least {', '.join(_NEEDED)}. Export the run anew: recdistill export."
+            f"{folder} is an export of format {manifest.get('format')!r} with the files {sorted(files or {})}. "
+            f"Allowed: format {FORMAT} with at least {', '.join(_NEEDED)}. Export the run anew: recdistill export."
         )
     for name, facts in files.items():
         if Path(name).name != name:  # the Hub's cache is made of links, so the path itself may lead elsewhere
-            raise RunError(f"{folder} names the file {name!r}. Allowed: names without a folder. Export the run anew.")
+            raise RunError(
+                f"{folder} names the file {name!r}. Allowed: names without a folder. Export the run anew."
+            )
         path = folder / name
         if not path.is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing. Export or download it anew.")
@@ -145,7 +147,9 @@ def _model(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> SequenceM
     }
     student.load_state_dict(numbers, assign=True)
     if (student.embedding_size, student.hidden_size) != (config["embedding_size"], config["hidden_size"]):
-        raise ValueError(f"the student reads {student.embedding_size} and writes {student.hidden_size} numbers")
+        raise ValueError(
+            f"the student reads {student.embedding_size} and writes {student.hidden_size} numbers"
+        )
     output = Ids.from_table(torch.from_numpy(unpack_table(tensors, "item")))
     entry = output if config["tied"] else Ids.from_table(torch.from_numpy(unpack_table(tensors, "input")))
     model = SequenceModel(student, entry, output, bias=bool(config["bias"]))

@@ -162,9 +162,7 @@ def _causal_mask(graph: Graph, length: int, steps: Steps) -> str:
     whole = np.triu(np.full((length, length), -np.inf, dtype=np.float32), 1)
     stop = graph.add("Concat", steps.width, steps.width, axis=0)
     return str(
-        graph.add(
-            "Slice", graph.weight("mask", whole), graph.constant([0, 0]), stop, graph.constant([0, 1])
-        )
+        graph.add("Slice", graph.weight("mask", whole), graph.constant([0, 0]), stop, graph.constant([0, 1]))
     )
 
 
@@ -221,9 +219,7 @@ def _per_head(graph: Graph, value: str, weight: npt.NDArray[Any], shape: list[in
 
 
 def _output(graph: Graph, attention: CausalAttention, value: str, name: str) -> str:
-    return (
-        graph.linear(value, f"{name}output") if isinstance(attention.output, nn.Linear) else value
-    )
+    return graph.linear(value, f"{name}output") if isinstance(attention.output, nn.Linear) else value
 
 
 def _twin(graph: Graph, student: Twin, steps: Steps, prefix: str) -> str:

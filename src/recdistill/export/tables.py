@@ -50,9 +50,10 @@ def pack_table(table: npt.NDArray[np.float32], kind: str, name: str) -> dict[str
         return {f"{name}_table": np.ascontiguousarray(table, dtype=np.float32)}
     if kind == "float16":
         largest = float(np.abs(table).max(initial=0))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise RunError(
-                f"the {name} table holds {largest:.3g}, more than float16 can. Allowed: up to 65504. Use --table float32."
+                f"the {name} table holds {largest:.3g}, more than float16 can. Allowed: up to 65504. "
+                "Use --table float32."
             )
         return {f"{name}_table": table.astype(np.float16)}
     scale = np.abs(table).max(axis=1) / 127  # (I,)

@@ -92,8 +92,8 @@ class TextPath:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
                 facts = json.loads(file.metadata()["facts"])
             way = {name[4:]: value for name, value in tensors.items() if name.startswith("way.")}
-            maps = [TextMap.from_tensors(tensors, prefix) for prefix in ("output.", "input.")]
-            return cls(*maps, encoder=facts["encoder"], tensors=way, reason=facts["reason"])
+            output, entry = (TextMap.from_tensors(tensors, prefix) for prefix in ("output.", "input."))
+            return cls(output, entry, encoder=facts["encoder"], tensors=way, reason=facts["reason"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"{path} is damaged: {error}. Export the run anew: recdistill export.") from error
 
@@ -140,7 +140,7 @@ def through(vectors: Tensor, way: Mapping[str, Tensor]) -> Tensor:
     if "matrix" not in way:
         return vectors
     text = (vectors != 0).any(1, keepdim=True)
-    white = ((vectors.double() - way["mean"]) @ way["matrix"]).float()
+    white: Tensor = ((vectors.double() - way["mean"]) @ way["matrix"]).float()
     norms = torch.linalg.vector_norm(white, dim=1, keepdim=True)
     return white * (white.shape[1] ** 0.5 / norms.where(norms > 0, 1.0)) * text
 

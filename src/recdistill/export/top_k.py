@@ -1,9 +1,9 @@
 """The k best items of many hidden states at little more than the price of the matrix product.
 
-A selection over I scores costs about as much as computing them. Here a row's scores are cut into groups of 64 neighbours,
-and one pass takes each group's largest. If an item is among the k best of its row, then its group is among the k groups
-with the largest maxima: each group above it holds an item that is at least as good. So the maxima choose k groups, and
-the same is done once more within those, in groups of 16. The result is exact.
+A selection over I scores costs about as much as computing them. Here a row's scores are cut into groups of 64
+neighbours, and one pass takes each group's largest. If an item is among the k best of its row, then its group is among
+the k groups with the largest maxima: each group above it holds an item that is at least as good. So the maxima choose k
+groups, and the same is done once more within those, in groups of 16. The result is exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class BestItems:
         Memory for scores; rows and items are taken in pieces that fit.
     """
 
-    def __init__(self, table: Tensor, bias: Tensor | None = None, *, buffer_bytes: int = _BUFFER_BYTES) -> None:
+    def __init__(
+        self, table: Tensor, bias: Tensor | None = None, *, buffer_bytes: int = _BUFFER_BYTES
+    ) -> None:
         self.table, self.bias = table.detach(), None if bias is None else bias.detach()
         group = _GROUPS[0]
         columns = min(len(table), max(4096, buffer_bytes // 4 // _ROWS))
@@ -45,7 +47,8 @@ class BestItems:
 
     @torch.no_grad()
     def __call__(self, hidden: Tensor, k: int, *, seen: Seen | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``(B, k)`` scores and ``(B, k)`` int64 items, best first; −∞ where there is no further item.
+        """Return ``(B, k)`` scores and ``(B, k)`` int64 items, best first; −∞ where there is no further item,
+        whatever item then stands beside it.
 
         Parameters
         ----------
@@ -68,7 +71,7 @@ class BestItems:
         for start in range(0, len(hidden), self.rows):
             part = slice(start, start + self.rows)
             values[part], items[part] = self._best(hidden[part], k, _between(seen, start, start + self.rows))
-        return values, items
+        return values, items.clamp_(max=len(self.table) - 1)  # −∞ may stand behind the end of a piece
 
     def _best(self, hidden: Tensor, k: int, seen: Seen | None) -> tuple[Tensor, Tensor]:
         """Return the best of some rows: the best of each piece of the catalogue, then the best of those."""

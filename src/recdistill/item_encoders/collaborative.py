@@ -142,7 +142,9 @@ class Collaborative(ItemEncoder):
         self.register_buffer("text", text, persistent=False)
         self.all_text = bool(text.all())
         self.steps: list[Step] = []
-        vectors = _prepared(item_embeddings, self.steps, standardise=standardise, rank=rank).to(_DTYPES[dtype])
+        vectors = _prepared(item_embeddings, self.steps, standardise=standardise, rank=rank).to(
+            _DTYPES[dtype]
+        )
         self.register_buffer("teacher", vectors, persistent=False)
         self._draw(size)
 

@@ -55,13 +55,14 @@ class TextMap:
         for shift, multiply in reversed(steps):
             weight = weight @ multiply.double().T if multiply.ndim == 2 else weight * multiply.double()
             bias = bias - weight @ shift.double()
-        last = (None, None) if exit_ is None else (exit_.weight.detach().clone(), exit_.bias.detach().clone())
-        return cls(weight.float().contiguous(), bias.float(), *last, factor, size)
+        exit_weight = None if exit_ is None else exit_.weight.detach().clone()
+        exit_bias = None if exit_ is None else exit_.bias.detach().clone()
+        return cls(weight.float().contiguous(), bias.float(), exit_weight, exit_bias, factor, size)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Return ``(n, d)`` item vectors; those of zero vectors (no text) are zero."""
         mapped = vectors.float() @ self.entry_weight.T + self.entry_bias
-        if self.exit_weight is not None:
+        if self.exit_weight is not None and self.exit_bias is not None:
             mapped = torch.relu(mapped) @ self.exit_weight.T + self.exit_bias
         mapped = self.factor * mapped * (vectors != 0).any(1, keepdim=True)
         return torch.nn.functional.pad(mapped, (self.size - mapped.shape[1], 0))
@@ -109,7 +110,12 @@ def text_map(encoder: ItemEncoder) -> TextMap | None:
         if factor is None:
             factor = _as_long_as(table, made, encoder)
         made = TextMap(
-            made.entry_weight, made.entry_bias, made.exit_weight, made.exit_bias, made.factor * factor, made.size
+            made.entry_weight,
+            made.entry_bias,
+            made.exit_weight,
+            made.exit_bias,
+            made.factor * factor,
+            made.size,
         )
     encoder.train(was_training)
     return made
