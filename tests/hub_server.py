@@ -52,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, value: object, status: int = 200) -> None:
         self._send(status, json.dumps(value).encode(), Content_Type="application/json")
 
-    def _missing(self) -> None:
-        self._send(404, b"{}", X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+    def _missing(self, code: str = "RepoNotFound") -> None:
+        self._send(404, b"{}", X_Error_Code=code, X_Error_Message="not found")
 
     def do_POST(self) -> None:
         path = urlparse(self.path).path
@@ -65,6 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             self.server.repositories.setdefault(name, {})
             self._json({"url": f"{self.server.address}/{name}", "name": name, "id": name})
+            return
+        if path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
             return
         name = "/".join(path.split("/")[3:5])
         if name not in self.server.repositories:
@@ -116,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         name, path = "/".join(parts[:2]), "/".join(parts[4:])
         content = self.server.repositories.get(name, {}).get(path)
         if content is None:
-            self._missing()
+            self._missing("EntryNotFound" if name in self.server.repositories else "RepoNotFound")
             return
         etag = hashlib.sha1(content).hexdigest()
         self._send(200, content, ETag=f'"{etag}"', X_Repo_Commit=self.server.commit(name))

@@ -87,4 +87,5 @@ def test_a_folder_needs_no_hub(tmp_path: Path) -> None:
     made = students.recommender(data)
     made.save(tmp_path / "rec")
     loaded = Recommender.from_pretrained(tmp_path / "rec")
-    assert loaded.recommend([["i00"]], 3).equals(made.recommend([["i00"]], 3))
+    answers = [one.recommend([["i00"]], 3)["item_id"].to_list() for one in (loaded, made)]
+    assert answers[0] == answers[1]
