@@ -112,7 +112,7 @@ class TextPath:
             if way is None:
                 continue
             found = through(torch.from_numpy(text.vectors), way)
-            if same_vectors(found, torch.from_numpy(expected)):
+            if same_vectors(found, torch.tensor(expected, dtype=torch.float32)):
                 rows = torch.from_numpy(np.flatnonzero(text.has_text)[:_PROBES])
                 probes = {"probe_items": rows, "probe_vectors": found[rows]}
                 facts = {"name": text.encoder, "whitening": kind, "width": int(text.vectors.shape[1])}
