@@ -30,7 +30,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset, a teacher with text, a student with it and one without."""
     folder = tmp_path_factory.mktemp("shop")
     ring_dataset().save(folder / "d")
-    call("teach", "graph", "--dataset", folder / "d", "--out", folder / "k", "--no-tune", "--rank", 8, "--top-k", 20)
+    call(
+        "teach",
+        "graph",
+        "--dataset",
+        folder / "d",
+        "--out",
+        folder / "k",
+        "--no-tune",
+        "--rank",
+        8,
+        "--top-k",
+        20,
+    )
     small = ["student.embedding_size=16", "student.length=8", "train.epochs=2"]
     base = ["distill", "--dataset", folder / "d", *small]
     call(*base, "--strategy", "none", "--seeds", 2, "--out", folder / "plain")

@@ -99,7 +99,7 @@ def text_map(encoder: ItemEncoder) -> TextMap | None:
     """Return how an encoder forms the vector of an item that training never saw, or None: not from text.
 
     Where training left cold items, a new item is treated as they are when the table is folded. Where it left none,
-    its vector is made as long as the mean of the table.
+    its vector is made as long as the mean of the table (`cold_length` None: it stays as it is).
     """
     was_training = encoder.training
     encoder.eval()
@@ -124,7 +124,7 @@ def text_map(encoder: ItemEncoder) -> TextMap | None:
 def _as_long_as(table: Tensor, made: TextMap, encoder: ItemEncoder) -> float:
     """Return the mean length of the table's vectors over that of the vectors formed from text alone."""
     text = encoder.text_vectors()
-    if text is None:
+    if text is None or encoder.cold_length is None:
         return 1.0
     lengths = [torch.linalg.vector_norm(part.float(), dim=1) for part in (table, text)]
     means = [part[part > 0].mean() if bool((part > 0).any()) else part.new_tensor(0.0) for part in lengths]
