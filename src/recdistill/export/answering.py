@@ -168,9 +168,10 @@ class Answering:
 
 def _nested(values: pl.Series, counts: pl.Series) -> pl.Series:
     """Return the values as lists of the given lengths; an empty one stays an empty list."""
-    owner = pl.Series("row", np.repeat(np.arange(len(counts)), counts.to_numpy()))
-    if int(counts.min() or 0) == int(counts.max() or 0) > 0:
-        width = int(counts[0])
+    owner = pl.Series("row", np.repeat(np.arange(len(counts)), counts.to_numpy().astype(np.int64)))
+    lengths = counts.to_numpy()
+    if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
+        width = int(lengths[0])
         return values.reshape((len(counts), width)).cast(pl.List(values.dtype)).alias(values.name)
     lists = pl.DataFrame([owner, values]).group_by("row", maintain_order=True).agg(pl.col(values.name))
     every = pl.DataFrame({"row": np.arange(len(counts))}).with_columns(pl.col("row").cast(owner.dtype))

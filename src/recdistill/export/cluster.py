@@ -65,7 +65,8 @@ def run_on_ray(job: Job, missing: list[int], *, workers: int, address: str | Non
 def _run(ray: Any, job: Job, missing: list[int], workers: int, progress: Progress) -> int:
     actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Worker)
     idle = [actor.remote(job) for _ in range(workers)]
-    waiting, running, answered = list(reversed(missing)), {}, 0
+    waiting, answered = list(reversed(missing)), 0
+    running: dict[Any, tuple[Any, int]] = {}
     while waiting or running:
         while waiting and idle:
             worker, number = idle.pop(), waiting.pop()

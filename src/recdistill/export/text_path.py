@@ -142,7 +142,8 @@ def through(vectors: Tensor, way: Mapping[str, Tensor]) -> Tensor:
     text = (vectors != 0).any(1, keepdim=True)
     white: Tensor = ((vectors.double() - way["mean"]) @ way["matrix"]).float()
     norms = torch.linalg.vector_norm(white, dim=1, keepdim=True)
-    return white * (white.shape[1] ** 0.5 / norms.where(norms > 0, 1.0)) * text
+    even: Tensor = white * (white.shape[1] ** 0.5 / norms.where(norms > 0, 1.0))
+    return even * text
 
 
 def same_vectors(found: Tensor, expected: Tensor) -> bool:
