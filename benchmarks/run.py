@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "strategies": (["--repeats", "2", "--rows", "4000"], ["--repeats", "8"]),
     "evaluation": (["--rows", "2000", "--repeats", "1"], ["--rows", "15000", "--repeats", "2"]),
     "inference": (["--repeats", "20"], ["--repeats", "60"]),
+    "batch": (["--items", "17408", "--repeats", "3"], ["--repeats", "8"]),
     "generation": (["--repeats", "1"], ["--rows", "264", "--beam-rows", "88", "--repeats", "3"]),
     "grounding": ([], ["--full"]),
     "memory": (

@@ -13,11 +13,13 @@ from recdistill.cli import (
     distill,
     doctor,
     evaluate,
+    export,
     knowledge,
     lm,
     mutual,
     rationales,
     recommend,
+    report,
     reproduce,
     select,
     simulate,
@@ -57,7 +59,11 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("strategies")(strategies.strategies)
 app.command("reproduce")(reproduce.reproduce)
+app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("recommend")(recommend.recommend)
+app.command("extend")(export.extend)
+app.command("push")(export.push)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
-from recdistill.item_encoders import HybridExperts, ItemEncoder, KarItems, SlimItems, SlimText, TextMap
+from recdistill.item_encoders import HybridExperts, ItemEncoder, KarItems, SlimItems, SlimText, TextTable
 from recdistill.item_encoders.text_space import into_space, text_space
 from recdistill.knowledge import Words
 from recdistill.students import SequenceModel
@@ -154,10 +154,10 @@ def attach_slim_agnostic(
     about_items, about_users = _tensor(words["item_vectors"]), chosen_steps(words, steps, use)
     mean, matrix = text_space(about_items, *([about_users] if len(about_users) else []), rank=rank)
     student = model.student
-    output = SlimText(TextMap(mean, matrix, student.hidden_size, inner=inner), about_items, cold=cold)
+    output = SlimText(TextTable(mean, matrix, student.hidden_size, inner=inner), about_items, cold=cold)
     entry = output
     if not model.tied:
-        entry = SlimText(TextMap(mean, matrix, student.embedding_size, inner=inner), about_items, cold=cold)
+        entry = SlimText(TextTable(mean, matrix, student.embedding_size, inner=inner), about_items, cold=cold)
     known: UserEncoder | None = None
     if users and len(about_users):
         known = SlimTextUsers(

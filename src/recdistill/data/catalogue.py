@@ -161,7 +161,8 @@ class Catalogue:
         """
         return np.array([self._find(str(name)) for name in names], dtype=np.int64)
 
-    def _find(self, name: str) -> int:
+    def find(self, name: str) -> int | None:
+        """Return the index of a raw id or title, as `index_of` finds it, or None."""
         index = self._index_by_id.get(name)
         if index is not None:
             return index
@@ -169,6 +170,13 @@ class Catalogue:
         for key in (title, title.casefold()):
             if key in self._index_by_title:
                 return self._index_by_title[key]
+        return None
+
+    def _find(self, name: str) -> int:
+        index = self.find(name)
+        if index is not None:
+            return index
+        title = normalise_title(name)
         near = difflib.get_close_matches(title.casefold(), self._index_by_title, n=6, cutoff=0.5)
         shown = list(dict.fromkeys(repr(self.titles[self._index_by_title[key]]) for key in near))[:3]
         hint = f" Nearest titles: {', '.join(shown)}." if shown else ""

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recdistill.item_encoders import Ids, SlimText, TextMap
+from recdistill.item_encoders import Ids, SlimText, TextTable
 from recdistill.students import SequenceModel
 
 
-def text_maps_of(model: SequenceModel) -> dict[str, TextMap]:
+def text_maps_of(model: SequenceModel) -> dict[str, TextTable]:
     """Return copies of what forms a model's ``input`` and ``output`` table from texts; empty if it has ids."""
     entry, output = model.item_encoder, model.output_encoder
     if not (isinstance(entry, SlimText) and isinstance(output, SlimText)):
@@ -22,7 +22,7 @@ def text_maps_of(model: SequenceModel) -> dict[str, TextMap]:
 
 
 @torch.no_grad()
-def over_texts(model: SequenceModel, maps: Mapping[str, TextMap], vectors: Tensor) -> SequenceModel:
+def over_texts(model: SequenceModel, maps: Mapping[str, TextTable], vectors: Tensor) -> SequenceModel:
     """Return a folded copy of a model whose tables hold other items; one without text gets a bias of minus infinity.
 
     Parameters

@@ -19,9 +19,11 @@ from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
+from recdistill.export.kinds import is_export
 from recdistill.export.other_catalogue import over_texts, text_maps_of
 from recdistill.export.scorer import ModelScorer
-from recdistill.item_encoders import Ids, TextMap
+from recdistill.export.text_path import TextPath
+from recdistill.item_encoders import Ids, TextTable
 from recdistill.runs import (
     atomic_folder,
     read_json,
@@ -61,6 +63,12 @@ class Recommender:
     text_maps
         Of a student without ids: what forms the vectors of its ``input`` and ``output`` table from texts, so that
         `over` can rank another catalogue. Empty for any other.
+    text
+        How a title becomes an item vector; None: item vectors do not come from text, or nothing of it was kept.
+    popularity
+        ``(I,)`` int64, how often each item is a training target; None: not known here.
+    added
+        How many items at the end of the catalogue came after training, by `recdistill.export.extend_export`.
     """
 
     model: SequenceModel
@@ -69,7 +77,10 @@ class Recommender:
     length: int
     dataset_fingerprint: str
     cold: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    text_maps: Mapping[str, TextMap] = field(default_factory=dict)
+    text_maps: Mapping[str, TextTable] = field(default_factory=dict)
+    text: TextPath | None = None
+    popularity: Ints | None = None
+    added: int = 0
 
     @classmethod
     def from_model(
@@ -81,8 +92,17 @@ class Recommender:
             users = folded.user_encoder
             spec["user_encoder"] = {"saved_as": users.saved_as, "options": users.saved_options()}
         cold = np.flatnonzero(dataset.cold_items)
-        maps = text_maps_of(model)
-        return cls(folded, dataset.catalogue, spec, length, dataset.fingerprint, cold, maps)
+        return cls(
+            folded,
+            dataset.catalogue,
+            spec,
+            length,
+            dataset.fingerprint,
+            cold,
+            text_maps_of(model),
+            TextPath.of(model),
+            dataset.popularity,
+        )
 
     def scorer(self) -> ModelScorer:
         """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
@@ -277,18 +297,24 @@ class Recommender:
                 save_file(maps, out / _MAPS)
             write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
             self.catalogue.frame.write_parquet(out / "items.parquet")
+            if self.text is not None:
+                self.text.save(out / "text.safetensors")
             write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:
-        """Read a recommender folder, or the best student of a run folder (of several seeds: the first seed's).
+        """Read a recommender folder, an exported one, or the best student of a run folder (of several: the first).
 
         Raises
         ------
         RunError
-            The folder is neither, or its files are damaged.
+            The folder is none of them, or its files are damaged.
         """
         folder = Path(folder)
+        if is_export(folder):
+            from recdistill.export.reading import read_export
+
+            return read_export(folder)
         folder = min(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
         if (folder / "best").is_dir():
             folder = folder / "best"
@@ -304,7 +330,35 @@ class Recommender:
         spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
         cold = np.array(spec.get("cold", []), dtype=np.int64)
         fingerprint = str(manifest["dataset_fingerprint"])
-        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, maps)
+        text = TextPath.load(folder / "text.safetensors")
+        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, maps, text)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Recommender:
+        """Read a folder, or a recommender that ``recdistill push`` left on a Hugging Face Hub.
+
+        Parameters
+        ----------
+        name
+            A folder, or ``user/name``.
+        revision
+            Branch, tag or commit of the Hub's copy; None: its main branch.
+        token
+            For a private one; None: what ``hf auth login`` kept.
+
+        Raises
+        ------
+        RunError
+            It is neither a folder nor on the Hub, or its files are damaged.
+        MissingExtraError
+            huggingface_hub is not installed.
+        """
+        from recdistill.export.hub import pull
+
+        folder = Path(name)
+        return cls.load(folder if folder.is_dir() else pull(str(name), revision=revision, token=token))
 
 
 def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:
@@ -326,14 +380,14 @@ def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceMod
     return model.eval()
 
 
-def _read_maps(path: Path) -> dict[str, TextMap]:
+def _read_maps(path: Path) -> dict[str, TextTable]:
     if not path.is_file():
         return {}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in load_file(path).items():
         side, _, rest = name.partition(".")
         parts.setdefault(side, {})[rest] = value
-    return {side: TextMap.from_state(state).eval() for side, state in parts.items()}
+    return {side: TextTable.from_state(state).eval() for side, state in parts.items()}
 
 
 def _user_encoder(saved: Mapping[str, Any] | None, state: dict[str, Tensor]) -> UserEncoder | None:

@@ -8,7 +8,8 @@ from recdistill.item_encoders.collaborative import Collaborative
 from recdistill.item_encoders.experts import HybridExperts
 from recdistill.item_encoders.ids import Ids, fold, lengthened
 from recdistill.item_encoders.kar import KarItems
-from recdistill.item_encoders.slim import SlimItems, SlimText, TextMap
+from recdistill.item_encoders.slim import SlimItems, SlimText, TextTable
+from recdistill.item_encoders.text_map import TextMap, text_map
 from recdistill.item_encoders.text_only import TextOnly
 from recdistill.item_encoders.two_branch import TwoBranch
 
@@ -33,7 +34,9 @@ __all__ = [
     "SlimText",
     "TextMap",
     "TextOnly",
+    "TextTable",
     "TwoBranch",
     "fold",
     "lengthened",
+    "text_map",
 ]

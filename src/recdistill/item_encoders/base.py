@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from recdistill.item_encoders.offsets import warm_items
+
+if TYPE_CHECKING:
+    from recdistill.item_encoders.text_map import TextMap
 
 
 class ItemEncoder(nn.Module):
@@ -56,4 +59,15 @@ class ItemEncoder(nn.Module):
 
         None, the default, where there is no large fixed table to share: make it anew instead.
         """
+        return None
+
+    def text_map(self) -> TextMap | None:
+        """Return how a teacher's vector becomes the text part of an item vector; None: there is no such part.
+
+        See `recdistill.item_encoders.text_map`, which also brings new items' vectors to the length of others.
+        """
+        return None
+
+    def text_vectors(self) -> Tensor | None:
+        """Return ``(I, d)`` vectors formed from text alone, as `text_map` would form them; None: there are none."""
         return None

@@ -47,7 +47,14 @@ from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.checks import above_zero, checked_vectors, one_of, refuse
 from recdistill.item_encoders.offsets import draw_offsets, offsets_of
 from recdistill.item_encoders.projection import project_rows
-from recdistill.item_encoders.vectors import has_text, principal_components, standardised, unit_mean_norm
+from recdistill.item_encoders.text_map import TextMap
+from recdistill.item_encoders.vectors import (
+    Step,
+    has_text,
+    principal_components,
+    standardised,
+    unit_mean_norm,
+)
 
 _DTYPES: Final[dict[str, torch.dtype]] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -134,7 +141,10 @@ class Collaborative(ItemEncoder):
         text = has_text(item_embeddings)
         self.register_buffer("text", text, persistent=False)
         self.all_text = bool(text.all())
-        vectors = _prepared(item_embeddings, standardise=standardise, rank=rank).to(_DTYPES[dtype])
+        self.steps: list[Step] = []
+        vectors = _prepared(item_embeddings, self.steps, standardise=standardise, rank=rank).to(
+            _DTYPES[dtype]
+        )
         self.register_buffer("teacher", vectors, persistent=False)
         self._draw(size)
 
@@ -153,6 +163,7 @@ class Collaborative(ItemEncoder):
             "cold_length",
             "cold_length_given",
             "offset_dropout",
+            "steps",
         ):
             setattr(other, option, getattr(self, option))
         other.all_text = self.all_text
@@ -197,6 +208,14 @@ class Collaborative(ItemEncoder):
             text = text * (self.text if items is None else self.text[items]).unsqueeze(1)
         return text
 
+    def text_map(self) -> TextMap:
+        """Return w g(z), with what was done to z before."""
+        return TextMap.of_layers(self.entry, self.exit, self.steps, self.weight, self.size)
+
+    def text_vectors(self) -> Tensor:
+        """Return ``(I, d)``: w g(z) of all items."""
+        return self.weight * self._text(None)
+
     @torch.no_grad()
     def _scale_start(self, std: float) -> None:
         """Draw g so that w g(z) starts with standard deviation `std`."""
@@ -209,8 +228,8 @@ class Collaborative(ItemEncoder):
             layers[-1].weight.mul_(std / spread.clamp_min(1e-12))
 
 
-def _prepared(vectors: Tensor, *, standardise: bool, rank: int | None) -> Tensor:
-    result = standardised(vectors) if standardise else vectors.float()
+def _prepared(vectors: Tensor, steps: list[Step], *, standardise: bool, rank: int | None) -> Tensor:
+    result = standardised(vectors, steps) if standardise else vectors.float()
     if rank is not None:
-        result = principal_components(result, rank, whiten=False)
-    return unit_mean_norm(result) if standardise else result
+        result = principal_components(result, rank, whiten=False, steps=steps)
+    return unit_mean_norm(result, steps) if standardise else result

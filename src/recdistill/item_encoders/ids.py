@@ -71,10 +71,22 @@ def lengthened(table: Tensor, warm: Tensor | None, cold_length: float | None = 1
     cold_length
         Mean length of cold vectors over that of warm ones, zero vectors left out; above 0. None: as they are.
     """
-    if warm is None or cold_length is None:
+    factor = cold_factor(table, warm, cold_length)
+    if warm is None or factor is None or cold_length is None:
         return table
+    return torch.where(warm, table, table * factor)
+
+
+def cold_factor(table: Tensor, warm: Tensor | None, cold_length: float | None = 1.0) -> float | None:
+    """Return the number that `lengthened` multiplies cold items' vectors by; None where no item is cold, or no
+    vector.
+
+    Parameters are those of `lengthened`.
+    """
+    if warm is None or cold_length is None:
+        return None if warm is None else 1.0
     lengths = torch.linalg.vector_norm(table, dim=1, keepdim=True)  # (I, 1)
     means = [lengths[part & (lengths > 0)].mean() for part in (warm, ~warm)]
     if not bool((torch.stack(means) > 0).all()):  # NaN where there is no vector
-        return table
-    return torch.where(warm, table, table * (cold_length * means[0] / means[1]))
+        return None
+    return float(cold_length * means[0] / means[1])

@@ -77,7 +77,7 @@ class SlimItems(ItemEncoder):
         return fused
 
 
-class TextMap(nn.Module):
+class TextTable(nn.Module):
     """g_t of eq. (3): any text's vector to a vector of the student's, whoever the text is about.
 
     Parameters
@@ -123,7 +123,7 @@ class TextMap(nn.Module):
         return found * has_vector(vectors).unsqueeze(-1)
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> TextMap:
+    def from_state(cls, state: dict[str, Tensor]) -> TextTable:
         """Return what ``state_dict`` was taken from.
 
         Raises
@@ -154,7 +154,7 @@ class SlimText(ItemEncoder):
     texts: Tensor
     known: Tensor
 
-    def __init__(self, text_map: TextMap, vectors: Tensor, *, cold: Any = None) -> None:
+    def __init__(self, text_map: TextTable, vectors: Tensor, *, cold: Any = None) -> None:
         super().__init__(cold)
         self.text_map = text_map
         self.item_count, self.size = len(vectors), text_map.exit.out_features

@@ -33,7 +33,8 @@ from torch.nn.functional import embedding
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.checks import above_zero, checked_vectors, one_of
 from recdistill.item_encoders.projection import project_rows
-from recdistill.item_encoders.vectors import has_text, principal_components, unit_mean_norm
+from recdistill.item_encoders.text_map import TextMap
+from recdistill.item_encoders.vectors import Step, has_text, principal_components, unit_mean_norm
 
 
 class TextOnly(ItemEncoder):
@@ -92,7 +93,9 @@ class TextOnly(ItemEncoder):
         vectors = checked_vectors(item_embeddings, item_count)
         self.item_count, self.projector, self.hidden, self.std = item_count, projector, hidden, std
         self.register_buffer("text", has_text(vectors), persistent=False)
-        whitened = unit_mean_norm(principal_components(vectors, rank, whiten=True))
+        self.steps: list[Step] = []
+        components = principal_components(vectors, rank, whiten=True, steps=self.steps)
+        whitened = unit_mean_norm(components, self.steps)
         self.register_buffer("teacher", whitened, persistent=False)
         self._draw(size)
 
@@ -100,7 +103,15 @@ class TextOnly(ItemEncoder):
         """Return an encoder of this make with parameters of its own and another width d; s is shared."""
         other = type(self).__new__(type(self))
         ItemEncoder.__init__(other)
-        for option in ("item_count", "projector", "hidden", "std", "cold_length", "cold_length_given"):
+        for option in (
+            "item_count",
+            "projector",
+            "hidden",
+            "std",
+            "cold_length",
+            "cold_length_given",
+            "steps",
+        ):
             setattr(other, option, getattr(self, option))
         for name in ("warm", "text", "teacher"):
             other.register_buffer(name, getattr(self, name), persistent=False)
@@ -127,6 +138,14 @@ class TextOnly(ItemEncoder):
             return self._vectors(None)
         unique, places = torch.unique(items, return_inverse=True)
         return embedding(places, self._vectors(unique))
+
+    def text_map(self) -> TextMap:
+        """Return eq. (2), with the whitening of eq. (1)."""
+        return TextMap.of_layers(self.entry, self.exit, self.steps, 1.0, self.size)
+
+    def text_vectors(self) -> Tensor:
+        """Return ``(I, d)``: the whole table."""
+        return self._vectors(None)
 
     def _vectors(self, items: Tensor | None) -> Tensor:
         """Return eq. (2) of the distinct ``(u,)`` items, or of all."""

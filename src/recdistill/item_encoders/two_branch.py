@@ -29,16 +29,19 @@ An item without text has t_i = 0, a ``cold`` item, which training never saw, a_i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.checks import above_zero, refuse
 from recdistill.item_encoders.offsets import draw_offsets, offsets_of
+from recdistill.item_encoders.text_map import TextMap
 from recdistill.item_encoders.text_only import TextOnly
 
 
@@ -106,3 +109,11 @@ class TwoBranch(ItemEncoder):
         """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
         free = offsets_of(self.offsets, self.warm, items)  # (n, d - d_t)
         return torch.cat([free, self.branch(items)], dim=1)
+
+    def text_map(self) -> TextMap:
+        """Return the map of the text branch; the numbers before it are 0."""
+        return replace(self.branch.text_map(), size=self.size)
+
+    def text_vectors(self) -> Tensor:
+        """Return ``(I, d)``: the text branch alone, zeros before it."""
+        return pad(self.branch.text_vectors(), (self.size - self.text_size, 0))

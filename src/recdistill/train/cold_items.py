@@ -56,10 +56,11 @@ def pick_cold_length(
 
 
 def stretched(recommender: Recommender, factor: float) -> Recommender:
-    """Return a copy whose cold items' vectors are `factor` times as long, on both sides."""
+    """Return a copy whose cold items' vectors are `factor` times as long, on both sides; so are those of items to come."""
     model = copy.deepcopy(recommender.model)
     cold = torch.from_numpy(recommender.cold)
     with torch.no_grad():
         for table in {id(part): part for part in (model.item_encoder, model.output_encoder)}.values():
             table.weight[cold] *= factor  # type: ignore[operator, index]
-    return replace(recommender, model=model, spec={**recommender.spec, STRETCH: factor})
+    text = None if recommender.text is None else recommender.text.stretched(factor)
+    return replace(recommender, model=model, text=text, spec={**recommender.spec, STRETCH: factor})

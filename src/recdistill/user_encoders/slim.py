@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recdistill.item_encoders.slim import TextMap, fusion
+from recdistill.item_encoders.slim import TextTable, fusion
 from recdistill.item_encoders.text_space import has_vector, into_space
 from recdistill.user_encoders.base import KnownRows, UserEncoder, in_blocks
 from recdistill.user_encoders.vectors import UserVectors
@@ -87,7 +87,7 @@ class SlimTextUsers(UserEncoder):
         self,
         known: KnownRows,
         vectors: Tensor,
-        text_map: TextMap,
+        text_map: TextTable,
         *,
         history: bool = False,
         scale: float = 100.0,

@@ -118,6 +118,31 @@ def encode_text(
     return ItemText(vectors, has_text, encoder)
 
 
+def encode_further(
+    titles: Sequence[str], further: Sequence[str], encoder: str, *, size: int = 256, batch_size: int = 128
+) -> Floats:
+    """Turn further titles into the vectors that they would have had among `titles`.
+
+    Parameters
+    ----------
+    titles
+        What was encoded before. ``tfidf`` takes its words from them; other encoders do not look at them.
+    further
+        n titles, none of them empty.
+    encoder, size, batch_size
+        As for `encode_text`.
+
+    Raises
+    ------
+    ConfigError
+        The encoder cannot be loaded.
+    """
+    if encoder != TFIDF:
+        return _network(list(further), encoder, batch_size)
+    known = [title.strip() for title in titles if title.strip()]
+    return _tfidf(known, size, list(further))
+
+
 def whiten(
     vectors: Floats,
     has_text: npt.NDArray[np.bool_],
@@ -146,6 +171,29 @@ def whiten(
     ConfigError
         `rank`, `kind` or `eps` is out of range.
     """
+    mean, matrix = whitening_of(vectors, has_text, rank, kind=kind, eps=eps)
+    result = np.zeros((len(vectors), matrix.shape[1]), dtype=np.float32)
+    result[has_text] = (vectors[has_text].astype(np.float64) - mean) @ matrix
+    return result
+
+
+def whitening_of(
+    vectors: Floats,
+    has_text: npt.NDArray[np.bool_],
+    rank: int | None = None,
+    *,
+    kind: str = "pca",
+    eps: float = 1e-3,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the mean ``(D,)`` and the matrix ``(D, rank)`` (ZCA: ``(D, D)``) of `whiten`, for further vectors.
+
+    Parameters are those of `whiten`.
+
+    Raises
+    ------
+    ConfigError
+        `rank`, `kind` or `eps` is out of range.
+    """
     limit = vectors.shape[1]
     if kind not in ("pca", "zca") or not eps >= 0 or (rank is not None and not 1 <= rank <= limit):
         raise ConfigError(
@@ -153,7 +201,8 @@ def whiten(
             f"{limit} (the encoder's width), eps from 0. Pass --rank {min(128, limit)}."
         )
     known = vectors[has_text].astype(np.float64)
-    centred = known - known.mean(0)
+    mean = known.mean(0)
+    centred = known - mean
     variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(known)))
     variance, axes = np.maximum(variance[::-1], 0), axes[:, ::-1]  # largest first
     kept = int((variance > 1e-10 * variance[0]).sum())
@@ -164,13 +213,11 @@ def whiten(
     matrix = axes[:, :kept] * scale  # (D, rank)
     if kind == "zca":
         matrix = matrix @ axes[:, :kept].T  # (D, D)
-    result = np.zeros((len(vectors), matrix.shape[1]), dtype=np.float32)
-    result[has_text] = centred @ matrix
-    return result
+    return mean, matrix
 
 
-def _tfidf(texts: list[str], size: int) -> Floats:
-    """Return ``(n, ≤ size)`` TF-IDF of word 1-2-grams, reduced by truncated SVD."""
+def _tfidf(texts: list[str], size: int, further: list[str] | None = None) -> Floats:
+    """Return ``(n, ≤ size)`` TF-IDF of word 1-2-grams, reduced by truncated SVD; of `further` texts if given."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -185,9 +232,12 @@ def _tfidf(texts: list[str], size: int) -> Floats:
             "check the titles, or pass --encoder with another encoder."
         ) from None
     width = min(size, *table.shape)
+    asked = table if further is None else words.transform(further)
     if width == table.shape[1]:
-        return np.asarray(table.toarray(), dtype=np.float32)
-    return np.asarray(TruncatedSVD(width, random_state=0).fit_transform(table), dtype=np.float32)
+        return np.asarray(asked.toarray(), dtype=np.float32)
+    svd = TruncatedSVD(width, random_state=0)
+    reduced = svd.fit_transform(table)
+    return np.asarray(reduced if further is None else svd.transform(asked), dtype=np.float32)
 
 
 def _network(texts: list[str], encoder: str, batch_size: int) -> Floats:
