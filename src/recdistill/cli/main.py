@@ -19,6 +19,7 @@ from recdistill.cli import (
     recommend,
     reproduce,
     select,
+    serve,
     simulate,
     strategies,
     teach,
@@ -56,6 +57,7 @@ app.command("compare")(compare.compare)
 app.command("strategies")(strategies.strategies)
 app.command("reproduce")(reproduce.reproduce)
 app.command("recommend")(recommend.recommend)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
