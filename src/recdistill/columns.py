@@ -91,6 +91,18 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[str] | npt.NDArray[
     save_file(arrays, path, metadata={"columns": json.dumps(list(columns))})
 
 
+def columns_of(frame: Any) -> dict[str, Any]:
+    """Return the columns of a polars frame as `write_columns` takes them; number columns with gaps are left out."""
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        column = frame[name]
+        if not column.dtype.is_numeric():
+            columns[name] = column.cast(str).fill_null("").to_list()
+        elif not column.null_count():
+            columns[name] = column.to_numpy()
+    return columns
+
+
 def columns_from(arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str], where: str) -> dict[str, Any]:
     """Return name to `TextColumn` or ``(I,)`` array, from the arrays that `write_columns` wrote.
 

@@ -50,7 +50,7 @@ def serve(
 
     if log_level not in (levels := ("debug", "info", "warning", "error")):
         raise unknown_name("log level", log_level, levels)
-    token = None if token_file is None else _token(token_file)
+    token = None if token_file is None else read_token(token_file)
     limits = Limits(history=max_history, batch=max_batch, k=max_k, body=max_body, connections=max_connections)
     try:
         from recdistill.serve.app import create_app, plots_of
@@ -70,7 +70,14 @@ def serve(
     run(app, host=host, port=port, limits=limits, log_level=log_level)
 
 
-def _token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Return the token that a file holds.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or holds no token of 16 signs or more.
+    """
     from recdistill.errors import ConfigError
 
     try:

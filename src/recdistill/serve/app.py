@@ -192,7 +192,7 @@ def _json(content: Any, status: int = 200) -> Response:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Answer every mistake with one sentence. What was sent is not sent back: it may be large, or not be JSON at all."""
+    """Answer every mistake with one sentence; what was sent is not sent back: it may be large, or no JSON at all."""
 
     async def invalid(request: Request, error: Exception) -> Response:
         problems = error.errors() if isinstance(error, RequestValidationError) else []

@@ -113,7 +113,10 @@ class Engine:
         for row, items in enumerate(histories):
             newest = items[-width:]
             grid[row, : len(newest)] = newest
-        hidden: Floats = self._encoder.run([_HIDDEN], {_HISTORY: grid})[0]
+        try:
+            hidden: Floats = self._encoder.run([_HIDDEN], {_HISTORY: grid})[0]
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise RunError(f"encoder.onnx fails ({type(error).__name__}). Export the run anew.") from None
         if not np.isfinite(hidden).all():
             raise RunError("the student gives numbers that are not finite. Train it anew: recdistill distill")
         return hidden

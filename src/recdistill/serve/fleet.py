@@ -79,7 +79,8 @@ def named_folders(arguments: list[str]) -> dict[str, Path]:
 def shares_of(names: list[str], split: str | None) -> dict[str, float]:
     """Return the share of traffic of each model, adding up to 1, of a text such as ``old=0.9,new=0.1``.
 
-    None: the first model answers everything. A model that is not named in `split` answers only when it is asked for by name.
+    None: the first model answers everything. A model that `split` does not name answers only when a request
+    asks for it.
 
     Raises
     ------

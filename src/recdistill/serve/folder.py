@@ -23,6 +23,7 @@ from recdistill.runs import inside, read_json, read_manifest
 KIND: Final = "recommender-export"
 WEIGHTS, ENCODER, COLUMNS, PARQUET = "model.safetensors", "encoder.onnx", "items.safetensors", "items.parquet"
 _FILES: Final = ("manifest.json", "config.json", WEIGHTS, ENCODER, COLUMNS, PARQUET)
+_USED: Final = ("item_table", "item_scale", "item_bias")
 _TABLE_TYPES: Final = ("float32", "float16", "int8")
 Array = npt.NDArray[Any]
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -83,8 +84,7 @@ def read_export(folder: Path) -> Exported:
         raise _damaged(folder, "its manifest has no checksums, or its config.json is no object")
     _check_sum(folder, "config.json", (folder / "config.json").read_bytes(), sums)
     arrays, _ = _tensors(folder, WEIGHTS, sums)
-    names = [name for name in ("item_table", "item_scale", "item_bias") if name in arrays]
-    tensors = {name: arrays[name] for name in names}
+    tensors: dict[str, Array] = {name: arrays[name] for name in _USED if name in arrays}
     _check_tensors(folder, tensors)
     columns = _columns(folder, sums)
     missing = {"item_id", "title"} - set(columns)
@@ -116,13 +116,13 @@ def _read(folder: Path, name: str, sums: Mapping[str, Any]) -> bytes:
 
 
 def _check_sum(folder: Path, name: str, data: bytes, sums: Mapping[str, Any]) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != sums.get(name):
+    found, entry = hashlib.sha256(data).hexdigest(), sums.get(name)
+    if not isinstance(entry, dict) or found != entry.get("sha256"):
         raise _damaged(folder, f"{name} is not the file of the manifest (SHA-256 {found[:12]})")
 
 
 def _tensors(folder: Path, name: str, sums: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the tensors of a file and its header's remarks; the header is checked by safetensors before any is made."""
+    """Return the tensors of a file and its header's remarks; safetensors checks the header before it makes any."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -172,7 +172,8 @@ def _columns(folder: Path, sums: Mapping[str, Any]) -> dict[str, Any]:
     for name in frame.column_names:
         column = frame.column(name)
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            columns[name] = column.to_numpy()
+            if not column.null_count:
+                columns[name] = column.to_numpy()
         elif (
             pa.types.is_string(column.type)
             or pa.types.is_large_string(column.type)

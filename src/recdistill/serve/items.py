@@ -51,7 +51,8 @@ class Items:
     Parameters
     ----------
     columns
-        ``item_id`` and ``title`` as `TextColumn`; further text columns, which may be categories; ``popularity (I,)`` if known.
+        ``item_id`` and ``title`` as `TextColumn`; further text columns, which may be categories; ``popularity (I,)``
+        if it is known.
     """
 
     def __init__(self, columns: Mapping[str, Any]) -> None:

@@ -7,12 +7,12 @@ similar size, ĝ = t u. With the rounding errors e_i = |v_i - v̂_i| and d = |g 
 (1)  |v_i · g - v̂_i · ĝ| <= e_i |g| + |v̂_i| d =: E_i         (Cauchy-Schwarz, twice)
 
 The k-th largest of "best approximate score of a column, minus its E" is passed by k items, one of each of k
-columns. So it is a lower bound of the k-th best true score, and whoever stays below it even with E added is out. The rest,
-some hundred of a million, are scored exactly (`recdistill.serve.scorer`): the answer is exact by proof, not by luck.
+columns. So it is a lower bound of the k-th best true score, and whoever stays below it even with E added is out.
+The rest, some dozens of a million, are scored exactly (`recdistill.serve.scorer`): exact by proof, not by luck.
 
-The product of whole numbers is onnxruntime's ``MatMulInteger``, a quarter of the memory traffic of float32. Processors without
-VNNI add pairs of products in 16 bits, where 8-bit steps overflow: a product that must be right is tried
-first, and if it is not, u is kept within -63..63.
+The product of whole numbers is onnxruntime's ``MatMulInteger``, a quarter of the memory traffic of float32.
+Processors without VNNI add pairs of products in 16 bits, where 8-bit steps overflow: the largest products are tried
+first, and if they come out wrong, u is kept within -63..63.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ class Prefilter:
         hit = np.flatnonzero(best + margin >= bound)
         found = grid[:, hit]  # (ROWS, hits)
         row, column = np.nonzero((found * scale[hit] + margin[hit] >= bound) & (found > BANNED))
-        return self.order[row * self.columns + hit[column]]
+        items: Ints = self.order[row * self.columns + hit[column]]
+        return items
 
 
 def _multiply(product: Any, steps: npt.NDArray[np.uint8], out: npt.NDArray[np.int32]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from recdistill.errors import MissingExtraError
 from recdistill.serve.limits import Limits
 from recdistill.serve.logs import configure, log
+
+#: Bytes of a request's line and headers.
+_MOST_HEAD: Final = 1 << 16
 
 
 def run(
@@ -53,27 +56,48 @@ def run(
 
 
 def _patient_protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol, closing connections on which no request's head arrives in time."""
-    base: Any
+    """Return uvicorn's protocol, closing connections whose requests start slowly or without end."""
+    Base: Any
     try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Base
     except ImportError:
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
+        from uvicorn.protocols.http.h11_impl import H11Protocol as Base
 
-    class Patient(base):  # type: ignore[misc]
-        """The first head must be there `body_seconds` after the connection; uvicorn itself times the later ones."""
+    class Patient(Base):  # type: ignore[misc]
+        """The head of each request must be there within `body_seconds` and 64 KiB, else the connection is closed."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.head_timer = self.loop.call_later(limits.body_seconds, self.close_if_silent)
+            self.head_size = 0
+            self.head_timer: asyncio.TimerHandle | None = None
+            self._expect_head()
 
         def connection_lost(self, error: Exception | None) -> None:
-            self.head_timer.cancel()
+            self._forget_head()
             super().connection_lost(error)
 
-        def close_if_silent(self) -> None:
-            """Close a connection that has not finished the head of a request."""
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
+        def data_received(self, data: bytes) -> None:
+            """Count the bytes of a head, and start its time with its first byte."""
+            if self.cycle is None or self.cycle.response_complete:
+                end = data.find(b"\r\n\r\n")
+                self.head_size += len(data) if end < 0 else end
+                if self.head_size > _MOST_HEAD:
+                    self.transport.close()
+                    return
+                if end < 0:
+                    self._expect_head()
+                else:
+                    self._forget_head()
+            super().data_received(data)
+
+        def _expect_head(self) -> None:
+            if self.head_timer is None:
+                self.head_timer = self.loop.call_later(limits.body_seconds, self.transport.close)
+
+        def _forget_head(self) -> None:
+            self.head_size = 0
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
 
     return Patient

@@ -41,7 +41,8 @@ class Scorer:
     threads
         Of a matrix product.
     prefilter
-        Whether an 8-bit pass picks candidates first. Without it every score is computed in float32; the answers are the same.
+        Whether an 8-bit pass picks candidates first. Without it all scores are computed in float32; the answers are
+        the same.
     """
 
     def __init__(self, table: ItemTable, *, threads: int = 1, prefilter: bool = True) -> None:

@@ -72,7 +72,8 @@ class TitleSearch:
 
     def _rows_with(self, part: str) -> list[int]:
         """Return the first titles that hold a text, as rows of the sorted titles."""
-        rows, place = [], self._text.find(part)
+        rows: list[int] = []
+        place = self._text.find(part)
         while place >= 0 and len(rows) < MOST_HITS:
             row = int(np.searchsorted(self._starts, place + 1 if part[0] == _BREAK else place, "right")) - 1
             rows.append(row)

@@ -53,7 +53,9 @@ class ItemTable:
 
         The sum of an item does not depend on which others are asked for, so neither does the order of two items.
         """
-        exact = np.einsum("nh,h->n", self.rows(items).astype(np.float64), hidden.astype(np.float64))
+        exact: npt.NDArray[np.float64] = np.einsum(
+            "nh,h->n", self.rows(items).astype(np.float64), hidden.astype(np.float64)
+        )
         return exact if self.bias is None else exact + self.bias[items]
 
     def all_scores(self, hidden: Floats) -> Floats:

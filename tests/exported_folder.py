@@ -164,9 +164,8 @@ def write_export(
 
 def sign(folder: Path, fingerprint: str = "f" * 64) -> None:
     """Write a manifest with the checksums of what is there now."""
-    sums = {
-        path.name: file_checksum(path) for path in sorted(folder.iterdir()) if path.name != "manifest.json"
-    }
+    paths = [path for path in sorted(folder.iterdir()) if path.name != "manifest.json"]
+    sums = {path.name: {"sha256": file_checksum(path), "bytes": path.stat().st_size} for path in paths}
     write_manifest(folder, "recommender-export", {"dataset_fingerprint": fingerprint, "files": sums})
 
 
