@@ -5,8 +5,8 @@ table (`--table RUN/best/model.safetensors`, else one trained here on a simulate
 rows with noise of half their spread. Sides run in turn in one process, on one thread:
 
 * torch: encoder, all scores, topk, in eager mode; and the scores and topk alone
-* onnxruntime: one graph of encoder, all scores, TopK
-* engine: `recdistill.serve.Engine` (8-bit pass with an error bound, float64 re-ranking), exclusion of seen items included
+* onnxruntime: the one graph of the export, `model.onnx`: encoder, all scores, TopK, seen items left out
+* engine: `recdistill.serve.Engine` (8-bit pass with an error bound, float64 re-ranking), seen items left out
 * HTTP: the same engine behind `recdistill serve`, one connection, JSON in and out
 
 Beside them: how many of the 20 items agree with torch, memory of a server a million items, import time, a bounded load
@@ -34,6 +34,7 @@ import torch
 import report
 import serving_parts as parts
 from recdistill.serve import Engine
+from recdistill.serve.sessions import session
 
 LENGTH, HIDDEN, K = 50, 64, 20
 
@@ -70,7 +71,8 @@ def one_size(count: int, source: np.ndarray, folder: Path, repeats: int, seed: i
     engine = Engine.load(folder)
     histories = [random.integers(0, count, LENGTH) for _ in range(64)]
     grids = [torch.from_numpy(history[None]) for history in histories]
-    unfused = parts.unfused_session(folder, table)
+    unfused = session((folder / "model.onnx").read_bytes(), 1)
+    options = {"k": np.int64(K), "exclude_seen": np.bool_(True)}
     with torch.no_grad():
         hidden = [model.encode(grid, torch.tensor([LENGTH])) for grid in grids]
         vectors = model.output_encoder(None)
@@ -89,7 +91,9 @@ def one_size(count: int, source: np.ndarray, folder: Path, repeats: int, seed: i
                 "torch eager": eager,
                 "torch, scores and topk alone": lambda number: (hidden[number] @ vectors.T).topk(K),
                 "torch, encoder alone": lambda number: model.encode(grids[number], torch.tensor([LENGTH])),
-                "onnxruntime, unfused": lambda number: unfused.run(None, {"history": grids[number].numpy()}),
+                "onnxruntime, unfused": lambda number: unfused.run(
+                    None, {"history": grids[number].numpy(), **options}
+                ),
                 "engine": lambda number: engine.recommend([histories[number]], K),
                 "engine, encoder alone": lambda number: engine.encode([histories[number]]),
                 "HTTP": lambda number: (
@@ -222,14 +226,14 @@ def _markdown(content: dict[str, Any]) -> str:
     text = report.table(head, rows)
     for size in content["sizes"]:
         text += (
-            f"\n\n{size['items']:,} items: the engine's 20 items against torch's, least of 64 users: {size['overlap_min']}; "
+            f"\n\n{size['items']:,} items: of torch's {K} items the engine has, least of 64 users, {size['overlap_min']}; "
             f"{size['candidates_mean']:.0f} candidates left by the 8-bit pass; server {size['server_mib']:.0f} MiB."
         )
     load = content["load"]
     text += (
-        f"\n\nLoad: {load['clients']} clients, {load['seconds']:.0f} s, {load['requests']:,} requests, {load['errors']} errors, "
-        f"p50 {load['p50_ms']:.1f} ms, p99 {load['p99_ms']:.1f} ms; memory {load['memory_after_a_quarter_mib']:.0f} MiB after a "
-        f"quarter, {load['memory_at_the_end_mib']:.0f} MiB at the end."
+        f"\n\nLoad: {load['clients']} clients, {load['seconds']:.0f} s, {load['requests']:,} requests, "
+        f"{load['errors']} errors, p50 {load['p50_ms']:.1f} ms, p99 {load['p99_ms']:.1f} ms; memory "
+        f"{load['memory_after_a_quarter_mib']:.0f} MiB after a quarter, {load['memory_at_the_end_mib']:.0f} at the end."
     )
     text += "\n\n" + report.table(("import", "seconds"), list(content["import"].items()))
     if "rectools" in content:

@@ -1,4 +1,4 @@
-"""What `bench_serving.py` compares: a student with a given item table, its export, an unfused graph, a server process."""
+"""What `bench_serving.py` compares: a student with a given item table, its export, a server process, RecTools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -21,7 +20,6 @@ from safetensors.numpy import save_file
 from recdistill.columns import write_columns
 from recdistill.item_encoders import Ids
 from recdistill.runs import file_checksum, write_json, write_manifest
-from recdistill.serve.sessions import session
 from recdistill.students import SASRec, SequenceModel
 
 JSON = {"Content-Type": "application/json"}
@@ -78,65 +76,24 @@ def student(table: np.ndarray, length: int) -> SequenceModel:
     return model.eval()
 
 
-class _Hidden(torch.nn.Module):
-    def __init__(self, model: SequenceModel) -> None:
-        super().__init__()
-        self.student = model.student
-        self.register_buffer("item_table", model.item_encoder.table().detach())
-
-    def forward(self, history: torch.Tensor) -> torch.Tensor:
-        real = history >= 0
-        vectors = self.item_table[history.clamp_min(0)] * real.unsqueeze(-1)
-        return self.student.last(vectors, real.sum(1))
-
-
-def encoder_bytes(model: SequenceModel, length: int) -> bytes:
-    """Return the encoder as ONNX, by torch's exporter; batch and width are open."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "encoder.onnx"
-        torch.onnx.export(
-            _Hidden(model).eval(),
-            (torch.zeros((2, length), dtype=torch.int64),),
-            str(path),
-            input_names=["history"],
-            output_names=["hidden"],
-            dynamic_axes={"history": {0: "batch"}},
-            dynamo=False,
-            opset_version=17,
-        )
-        return path.read_bytes()
-
-
 def write_export(folder: Path, model: SequenceModel, table: np.ndarray, length: int) -> None:
-    """Write the folder that `recdistill serve` reads."""
+    """Write the folder that `recdistill serve` reads, with the graphs that `recdistill export` makes."""
+    from recdistill.export.onnx_models import write_graphs
+
     folder.mkdir()
-    save_file({"item_table": table}, folder / "model.safetensors")
-    (folder / "encoder.onnx").write_bytes(encoder_bytes(model, length))
+    tensors = {f"student.{name}": value.numpy() for name, value in model.student.state_dict().items()}
+    tensors["item_table"] = table
+    save_file(tensors, folder / "model.safetensors")
+    write_graphs(folder, model.student, tensors, length=length)
     write_json(folder / "config.json", {"student": "sasrec", "length": length, "item_count": len(table)})
+    count = len(table)
     names = {
-        "item_id": [f"id-{n}" for n in range(len(table))],
-        "title": [f"Title {n} of many" for n in range(len(table))],
+        "item_id": [f"id-{n}" for n in range(count)],
+        "title": [f"Title {n} of many" for n in range(count)],
     }
     write_columns(folder / "items.safetensors", names)
     sums = {path.name: {"sha256": file_checksum(path)} for path in folder.iterdir()}
     write_manifest(folder, "recommender-export", {"dataset_fingerprint": "0" * 64, "files": sums})
-
-
-def unfused_session(folder: Path, table: np.ndarray) -> Any:
-    """Return one graph of encoder, all scores and TopK in onnxruntime."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = onnx.load(folder / "encoder.onnx")
-    graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(table.T), "columns"))
-    graph.initializer.append(numpy_helper.from_array(np.array([20], dtype=np.int64), "k"))
-    graph.node.append(helper.make_node("MatMul", ["hidden", "columns"], ["all_scores"]))
-    graph.node.append(helper.make_node("TopK", ["all_scores", "k"], ["scores", "items"], axis=1))
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("items", TensorProto.INT64, None))
-    graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, None))
-    return session(model.SerializeToString(), 1)
 
 
 @dataclass
