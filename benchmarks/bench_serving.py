@@ -72,7 +72,7 @@ def one_size(count: int, source: np.ndarray, folder: Path, repeats: int, seed: i
     histories = [random.integers(0, count, LENGTH) for _ in range(64)]
     grids = [torch.from_numpy(history[None]) for history in histories]
     unfused = session((folder / "model.onnx").read_bytes(), 1)
-    options = {"k": np.int64(K), "exclude_seen": np.bool_(True)}
+    options = {"k": np.array(K, dtype=np.int64), "exclude_seen": np.array(True)}
     with torch.no_grad():
         hidden = [model.encode(grid, torch.tensor([LENGTH])) for grid in grids]
         vectors = model.output_encoder(None)
@@ -226,7 +226,7 @@ def _markdown(content: dict[str, Any]) -> str:
     text = report.table(head, rows)
     for size in content["sizes"]:
         text += (
-            f"\n\n{size['items']:,} items: of torch's {K} items the engine has, least of 64 users, {size['overlap_min']}; "
+            f"\n\n{size['items']:,} items: of torch's {K} the engine has, least of 64 users, {size['overlap_min']}; "
             f"{size['candidates_mean']:.0f} candidates left by the 8-bit pass; server {size['server_mib']:.0f} MiB."
         )
     load = content["load"]

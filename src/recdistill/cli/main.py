@@ -14,6 +14,7 @@ from recdistill.cli import (
     doctor,
     evaluate,
     knowledge,
+    knowledge_examples,
     lm,
     mutual,
     recommend,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 data.app.command("simulated")(simulate.simulated)
 knowledge.app.command("select")(select.select)
+knowledge.app.command("examples")(knowledge_examples.examples)
 teach.app.command("bigrec")(teach_bigrec.bigrec)
 teach.app.command("item-head")(teach_item_head.item_head)
 teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
