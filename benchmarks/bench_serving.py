@@ -125,7 +125,7 @@ def one_size(count: int, source: np.ndarray, folder: Path, repeats: int, seed: i
     }
 
 
-def import_times(repeats: int = 5) -> dict[str, float]:
+def import_times(repeats: int = 3) -> dict[str, float]:
     """Return CPU and smallest wall seconds of fresh processes that import the serving part."""
     codes = {
         "python": "pass",

@@ -16,7 +16,7 @@ from exported_folder import write_export
 from recdistill.serve.app import create_app
 from recdistill.serve.fleet import Fleet
 from recdistill.serve.limits import Limits
-from recdistill.serve.run import _patient_protocol
+from recdistill.serve.process import _patient_protocol
 
 LIMITS = Limits(
     history=50, batch=8, k=100, names=60, name_length=80, query_length=60, body=20_000, body_seconds=1.0

@@ -57,7 +57,7 @@ def serve(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from None
     from recdistill.serve.examples import Examples
-    from recdistill.serve.run import run
+    from recdistill.serve.process import run
 
     fleet = Fleet(named_folders(folders), split=split, threads=threads)
     stored = None

@@ -11,7 +11,7 @@ _PUBLIC = {
     "Fleet": "recdistill.serve.fleet",
     "Limits": "recdistill.serve.limits",
     "create_app": "recdistill.serve.app",
-    "run": "recdistill.serve.run",
+    "run": "recdistill.serve.process",
 }
 
 __all__ = sorted(_PUBLIC)
