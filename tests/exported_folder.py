@@ -17,6 +17,8 @@ from recdistill.runs import atomic_folder, file_checksum, write_json, write_mani
 
 ITEMS, HIDDEN, LENGTH = 120, 8, 6
 GENRES = ["Comedy", "Drama", "Comedy|Drama", "Horror"]
+#: A category whose values are longer than a phone is wide.
+SHELVES = ["one long word " * 20, "of the other shelf " * 20]
 
 
 def titles(count: int) -> list[str]:
@@ -130,6 +132,7 @@ def columns(count: int) -> dict[str, object]:
         "item_id": [f"id-{number}" for number in range(count)],
         "title": titles(count),
         "genres": [GENRES[number % len(GENRES)] for number in range(count)],
+        "shelf": [SHELVES[number % 2] for number in range(count)],
         "blurb": [f"text {number}" for number in range(count)],
         "popularity": np.arange(count, 0, -1),
     }

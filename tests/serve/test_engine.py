@@ -106,7 +106,7 @@ def test_search_wants_every_word_and_puts_beginnings_first(tmp_path: Path) -> No
 def test_categories(tmp_path: Path) -> None:
     write_export(tmp_path / "rec")
     items = Engine.load(tmp_path / "rec").items
-    assert set(items.categories) == {"genres"}  # the blurb has one value an item
+    assert set(items.categories) == {"genres", "shelf"}  # the blurb has one value an item
     assert items.in_category("genres", ["horror"]).tolist() == list(range(3, ITEMS, 4))
     assert items.in_category("genres", ["Drama "]).tolist() == [i for i in range(ITEMS) if i % 4 in (1, 2)]
     with pytest.raises(ConfigError, match="no category 'title'"):
@@ -120,7 +120,7 @@ def test_items_from_parquet_are_the_same(tmp_path: Path) -> None:
     write_export(tmp_path / "two", parquet=True)
     one, two = Engine.load(tmp_path / "one"), Engine.load(tmp_path / "two")
     assert list(one.items.titles) == list(two.items.titles)
-    assert set(two.items.categories) == {"genres"}
+    assert set(two.items.categories) == {"genres", "shelf"}
     assert one.version != two.version
 
 
