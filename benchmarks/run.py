@@ -26,6 +26,10 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "evaluation": (["--rows", "2000", "--repeats", "1"], ["--rows", "15000", "--repeats", "2"]),
     "inference": (["--repeats", "20"], ["--repeats", "60"]),
     "batch": (["--items", "17408", "--repeats", "3"], ["--repeats", "8"]),
+    "serving": (
+        ["--items", "17408", "100000", "--repeats", "60", "--load-seconds", "5"],
+        ["--repeats", "400", "--load-seconds", "60"],
+    ),
     "generation": (["--repeats", "1"], ["--rows", "264", "--beam-rows", "88", "--repeats", "3"]),
     "grounding": ([], ["--full"]),
     "memory": (
@@ -58,8 +62,8 @@ def _run(name: str, options: argparse.Namespace) -> bool:
     start = time.perf_counter()
     command = [sys.executable, str(HERE / f"bench_{name}.py"), *BENCHMARKS[name][options.full]]
     command += ["--out", str(options.out), "--threads", str(options.threads)]
-    if name == "training":
-        for option in ("rectools_python", "rectools_env"):
+    if name in ("training", "serving"):
+        for option in ("rectools_python", "rectools_env") if name == "training" else ("rectools_python",):
             if value := getattr(options, option):
                 command += [f"--{option.replace('_', '-')}", str(value)]
     done = subprocess.run(command, check=False)

@@ -23,6 +23,7 @@ PACKAGES = [
     "recdistill.train.mutual",
     "recdistill.evaluate",
     "recdistill.export",
+    "recdistill.serve",
     "recdistill.experiments",
     "recdistill.config",
 ]

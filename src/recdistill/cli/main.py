@@ -15,6 +15,7 @@ from recdistill.cli import (
     evaluate,
     export,
     knowledge,
+    knowledge_examples,
     lm,
     mutual,
     rationales,
@@ -22,6 +23,7 @@ from recdistill.cli import (
     report,
     reproduce,
     select,
+    serve,
     simulate,
     strategies,
     teach,
@@ -43,6 +45,7 @@ app = typer.Typer(
 )
 data.app.command("simulated")(simulate.simulated)
 knowledge.app.command("select")(select.select)
+knowledge.app.command("examples")(knowledge_examples.examples)
 teach.app.command("bigrec")(teach_bigrec.bigrec)
 teach.app.command("item-head")(teach_item_head.item_head)
 teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
@@ -64,6 +67,7 @@ app.command("export")(export.export)
 app.command("recommend")(recommend.recommend)
 app.command("extend")(export.extend)
 app.command("push")(export.push)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

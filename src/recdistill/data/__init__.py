@@ -1,6 +1,6 @@
 """Logs and titles in, rows of train, valid and test out."""
 
-from recdistill.data.catalogue import Catalogue, normalise_title, sorted_ids
+from recdistill.data.catalogue import Catalogue, sorted_ids
 from recdistill.data.filters import apply_filters, at_least_rating, core, with_title
 from recdistill.data.interactions import Interactions, find_duplicate, find_problems
 from recdistill.data.negatives import sample_negatives, shared_negatives
@@ -10,6 +10,7 @@ from recdistill.data.simulator import ShopConfig, SimulatedShop, simulate, simul
 from recdistill.data.sources import SOURCES, download, read_frames, read_windows
 from recdistill.data.splits import global_time, leave_one_out
 from recdistill.data.statistics import PUBLISHED, describe, published_row
+from recdistill.titles import normalise_title
 
 __all__ = [
     "PREFIX",

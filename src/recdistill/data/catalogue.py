@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import html
-import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -13,26 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from recdistill.errors import DataError
+from recdistill.titles import normalise_title
 
-_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}  # an apostrophe opens titles such as 'Til There Was You
 _NO_TITLE = frozenset({"", "none", "nan", "null", "n/a"})
-
-
-def normalise_title(title: str) -> str:
-    """Return the one form of a title that is stored, prompted, embedded and matched.
-
-    HTML entities are unescaped once, white space is collapsed, one pair of quotation marks around the whole
-    is taken off, and the text is brought to Unicode form NFC.
-
-    Examples
-    --------
-    >>> normalise_title('  "Tom Clancy&#39;s   Ghost Recon" ')
-    "Tom Clancy's Ghost Recon"
-    """
-    text = " ".join(unicodedata.normalize("NFC", html.unescape(title)).split())
-    while len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
-        text = text[1:-1].strip()
-    return text
 
 
 def sorted_ids(ids: pl.Series) -> pl.Series:

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from recdistill.data.catalogue import normalise_title
 from recdistill.data.interactions import Interactions
 from recdistill.errors import DataError
+from recdistill.titles import normalise_title
 
 _SHORTEST_TITLE = 2  # BIGRec removes items whose title has at most one character
 

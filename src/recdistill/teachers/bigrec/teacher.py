@@ -26,7 +26,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from recdistill.data.catalogue import normalise_title
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.knowledge.knowledge import Knowledge
@@ -39,6 +38,7 @@ from recdistill.teachers.grounding.encoders import TextEncoder
 from recdistill.teachers.grounding.injection import GAMMAS, Injection, choose_gamma, ground_injected
 from recdistill.teachers.grounding.result import Grounding
 from recdistill.teachers.grounding.space import GroundOptions, GroundSpace
+from recdistill.titles import normalise_title
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recdistill.data.catalogue import normalise_title
 from recdistill.data.sequences import SequenceDataset
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers.backends.base import Generation
 from recdistill.teachers.grounding.beams import TitleIndex
+from recdistill.titles import normalise_title
 
 #: The one function for titles and answers.
 Normalise = Callable[[str], str]
