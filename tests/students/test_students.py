@@ -16,6 +16,8 @@ every_student = pytest.mark.parametrize(("name", "variant"), CASES)
 class Table(torch.nn.Module):
     """The simplest item encoder."""
 
+    warm = None
+
     def __init__(self, item_count, size):
         super().__init__()
         self.item_count, self.size = item_count, size

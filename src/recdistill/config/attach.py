@@ -161,7 +161,7 @@ def attach_slim_agnostic(
     known: UserEncoder | None = None
     if users and len(about_users):
         known = SlimTextUsers(
-            _known(words, dataset), about_users, output.text_map, history=history, scale=scale
+            _known(words, dataset), about_users, output.text_table, history=history, scale=scale
         )
     return SequenceModel(student, entry, output, bias=False, user_encoder=known)
 

@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from safetensors.numpy import save_file
 
+from recdistill.columns import columns_of, write_columns
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, RunError
 from recdistill.evaluate import Evaluation
@@ -108,9 +109,14 @@ def export_recommender(
     RunError
         A number is not finite, `out` exists, or a graph answers differently from the student by more than 1e-4.
     ConfigError
-        `table` does not exist, or the student has no graph.
+        `table` does not exist, the student has no graph, or it reads what was written about users.
     """
     require_onnx()
+    if recommender.model.user_encoder is not None:
+        raise ConfigError(
+            "this student reads what a language model wrote about users, and an exported folder answers from histories "
+            "alone. Allowed: a student without a user side (kar.users=false). Ask this one with: recdistill recommend"
+        )
     if dataset is not None:
         require_fingerprint(recommender.dataset_fingerprint, dataset.fingerprint, "the recommender")
     tensors = packed_tensors(recommender, table)
@@ -125,7 +131,11 @@ def export_recommender(
         save_file(tensors, folder / "model.safetensors")
         config = export_config(recommender, table)
         write_json(folder / "config.json", config)
-        _items(recommender, dataset).write_parquet(folder / "items.parquet")
+        items = _items(recommender, dataset)
+        items.write_parquet(folder / "items.parquet")
+        write_columns(
+            folder / "items.safetensors", columns_of(items)
+        )  # for a server without a parquet reader
         write_graphs(folder, packed.model.student, tensors, length=recommender.length)
         agreement = {**check_agreement(folder, packed, histories), "source": source}
         if recommender.text is not None:

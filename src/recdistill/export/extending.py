@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from recdistill.data import Catalogue
-from recdistill.data.catalogue import normalise_title
 from recdistill.errors import DataError, RunError
 from recdistill.export.exporting import ExportReport, export_recommender
 from recdistill.export.kinds import is_export
@@ -27,6 +26,7 @@ from recdistill.item_encoders import Ids, TextMap
 from recdistill.runs import fingerprint, read_json
 from recdistill.students import SequenceModel
 from recdistill.teachers.text import encode_further
+from recdistill.titles import normalise_title
 
 Floats = npt.NDArray[np.float32]
 

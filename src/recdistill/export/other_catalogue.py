@@ -17,8 +17,8 @@ def text_maps_of(model: SequenceModel) -> dict[str, TextTable]:
     entry, output = model.item_encoder, model.output_encoder
     if not (isinstance(entry, SlimText) and isinstance(output, SlimText)):
         return {}
-    maps = {"output": copy.deepcopy(output.text_map).cpu().eval()}
-    return maps if model.tied else {"input": copy.deepcopy(entry.text_map).cpu().eval(), **maps}
+    maps = {"output": copy.deepcopy(output.text_table).cpu().eval()}
+    return maps if model.tied else {"input": copy.deepcopy(entry.text_table).cpu().eval(), **maps}
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ def read_export(folder: Path) -> Recommender:
         fingerprint = str(manifest["dataset_fingerprint"])
         text = TextPath.load(folder / "text.safetensors")
         length, added = int(config["length"]), int(config["added"])
-        return Recommender(model, catalogue, spec, length, fingerprint, cold, text, counts, added)
+        return Recommender(model, catalogue, spec, length, fingerprint, cold, {}, text, counts, added)
     except (SafetensorError, OSError, pl.exceptions.PolarsError, DataError) as error:
         raise RunError(f"{folder} is damaged: {error}. Export or download it anew.") from error
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, RecdistillError) as error:

@@ -14,7 +14,7 @@ symbol   name in code    shape                      where it comes from
 =======  ==============  =========================  ==================================================================
 g_l      reader          linear, r to H             the paper; shared by users and items (its formulas leave it open)
 g_f      fusion          linear, H + d to d         the paper; of its own for items and users
-g_t      text_map        MLP of two layers, r to d  ours: the paper's is said to be a transformer layer
+g_t      text_table        MLP of two layers, r to d  ours: the paper's is said to be a transformer layer
 =======  ==============  =========================  ==================================================================
 
 g_f starts as [0 | I]: before the first step the ID-based student is the plain student exactly, and the text part is
@@ -142,7 +142,7 @@ class SlimText(ItemEncoder):
 
     Parameters
     ----------
-    text_map
+    text_table
         g_t, shared with the user side.
     vectors
         ``(I, D)`` as the text encoder gave them; zero where an item has no text.
@@ -154,18 +154,18 @@ class SlimText(ItemEncoder):
     texts: Tensor
     known: Tensor
 
-    def __init__(self, text_map: TextTable, vectors: Tensor, *, cold: Any = None) -> None:
+    def __init__(self, text_table: TextTable, vectors: Tensor, *, cold: Any = None) -> None:
         super().__init__(cold)
-        self.text_map = text_map
-        self.item_count, self.size = len(vectors), text_map.exit.out_features
-        texts = into_space(vectors, text_map.mean, text_map.matrix)
+        self.text_table = text_table
+        self.item_count, self.size = len(vectors), text_table.exit.out_features
+        texts = into_space(vectors, text_table.mean, text_table.matrix)
         self.register_buffer("texts", texts, persistent=False)
         self.register_buffer("known", has_vector(vectors).unsqueeze(1), persistent=False)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
         if items is None:
-            return self.text_map.formed(self.texts) * self.known
+            return self.text_table.formed(self.texts) * self.known
         unique, places = torch.unique(items, return_inverse=True)
-        formed = self.text_map.formed(self.texts[unique]) * self.known[unique]
+        formed = self.text_table.formed(self.texts[unique]) * self.known[unique]
         return nn.functional.embedding(places, formed)

@@ -56,7 +56,7 @@ def pick_cold_length(
 
 
 def stretched(recommender: Recommender, factor: float) -> Recommender:
-    """Return a copy whose cold items' vectors are `factor` times as long, on both sides; so are those of items to come."""
+    """Return a copy whose cold items' vectors are `factor` times as long; so are those of items to come."""
     model = copy.deepcopy(recommender.model)
     cold = torch.from_numpy(recommender.cold)
     with torch.no_grad():

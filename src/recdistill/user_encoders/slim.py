@@ -75,7 +75,7 @@ class SlimTextUsers(UserEncoder):
         Rows and the places of their rationales.
     vectors
         ``(V, P, D)`` as the text encoder gave them; zero for a step that was not said.
-    text_map
+    text_table
         g_t, shared with the item side.
     history
         Whether h is added.
@@ -87,13 +87,13 @@ class SlimTextUsers(UserEncoder):
         self,
         known: KnownRows,
         vectors: Tensor,
-        text_map: TextTable,
+        text_table: TextTable,
         *,
         history: bool = False,
         scale: float = 100.0,
     ) -> None:
-        super().__init__(known, into_space(vectors, text_map.mean, text_map.matrix))
-        self.text_map, self.history = text_map, history
+        super().__init__(known, into_space(vectors, text_table.mean, text_table.matrix))
+        self.text_table, self.history = text_table, history
         self.steps = nn.Parameter(torch.zeros(vectors.shape[1]))
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
@@ -108,14 +108,14 @@ class SlimTextUsers(UserEncoder):
         return torch.where((at >= 0).unsqueeze(1), said + hidden if self.history else said, hidden)
 
     def _formed(self, texts: Tensor) -> Tensor:
-        formed = self.text_map.formed(texts) * has_vector(texts).unsqueeze(-1)  # (S, P, H)
+        formed = self.text_table.formed(texts) * has_vector(texts).unsqueeze(-1)  # (S, P, H)
         return self.log_scale.exp() * (formed * self.steps.softmax(0).unsqueeze(-1)).sum(1)
 
     @torch.no_grad()
     def fold(self) -> UserVectors:
         """Return s_u of every rationale; without the history, the matrix that meets h is zero."""
-        size = self.text_map.exit.out_features
-        weight = self.text_map.exit.weight
+        size = self.text_table.exit.out_features
+        weight = self.text_table.exit.weight
         parts = [self._formed(self.vectors[block]) for block in in_blocks(len(self.vectors))]
         mixing = None if self.history else weight.new_zeros((size, size))
         return UserVectors(self.known(), torch.cat([weight.new_zeros((0, size)), *parts]), mixing)
