@@ -2,7 +2,7 @@
 
 The vector of a cold item is its text's share alone. Training never compares it with the others, so its length is
 arbitrary, and the length decides how often the item is recommended at all. The saved table is tried with several
-lengths, and validation, where some targets are cold too, picks.
+lengths, and validation, where some targets may be cold too, picks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import torch
 
 from recdistill.data import SequenceDataset
@@ -24,8 +25,12 @@ STRETCH: Final = "cold_stretch"
 
 def pick_cold_length(
     recommender: Recommender, dataset: SequenceDataset, *, filter_seen: bool, metric: str = "ndcg@20"
-) -> tuple[Recommender, dict[float, float]]:
-    """Return a recommender whose cold items' vectors have the length that validation likes best, and what was tried.
+) -> tuple[Recommender, list[dict[str, float]]]:
+    """Return a recommender whose cold items' vectors have the length that validation picks, and what was tried.
+
+    Of all lengths that cost the validation rows no more than one standard error of the paired difference to the best
+    one (Breiman et al., *Classification and Regression Trees*, 1984), it is the one that serves rows with a cold target
+    best. Where no row has one, it is the best one.
 
     Parameters
     ----------
@@ -36,23 +41,29 @@ def pick_cold_length(
     filter_seen
         Whether items of the history compete.
     metric
-        ``ndcg@20``, ``hr@10``, ... of all validation rows, cold targets and others.
+        ``ndcg@20``, ``hr@10``, ...
 
     Returns
     -------
     tuple
-        The recommender, and the metric by factor.
+        The recommender, and for each factor the metric of all rows and of those with a cold target.
     """
-    k = int(metric.partition("@")[2])
-    tried: dict[float, float] = {}
-    best = recommender
-    for factor in FACTORS:
-        candidate = stretched(recommender, factor)
-        found = candidate.evaluate(dataset, "valid", filter_seen=filter_seen).metrics((k,))[metric]
-        if found > max(tried.values(), default=-1.0):
-            best = candidate
-        tried[factor] = found
-    return best, tried
+    cold = dataset.cold_items[dataset.targets(dataset.rows("valid"))]  # (n,)
+    gains = np.stack(
+        [
+            stretched(recommender, factor).evaluate(dataset, "valid", filter_seen=filter_seen).per_row(metric)
+            for factor in FACTORS
+        ]
+    )  # (F, n)
+    served = gains[:, cold].mean(1) if cold.any() else np.zeros(len(FACTORS))
+    lost = gains[gains.mean(1).argmax()] - gains  # (F, n)
+    good = lost.mean(1) <= (lost.std(1) / len(cold) ** 0.5 if cold.any() else 0)
+    chosen = int(np.where(good, served, -1.0).argmax())
+    tried = [
+        {"factor": factor, "all": float(part.mean()), "cold": float(one)}
+        for factor, part, one in zip(FACTORS, gains, served, strict=True)
+    ]
+    return stretched(recommender, FACTORS[chosen]), tried
 
 
 def stretched(recommender: Recommender, factor: float) -> Recommender:

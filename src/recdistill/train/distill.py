@@ -178,7 +178,7 @@ def _settle_cold_items(
     if STRETCH in best.spec:
         return
     chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
-    write_json(folder / "cold_items.json", {"metric": metric, "tried": {str(k): v for k, v in tried.items()}})
+    write_json(folder / "cold_items.json", {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
     chosen.save(folder / "best")
 
 
