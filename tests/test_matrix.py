@@ -27,6 +27,8 @@ from recdistill.types import Batch
 from shop import ITEMS, ring_dataset
 
 SIZE, LENGTH, LISTED = 8, 6, 10
+#: An item that counts as never seen in training, so no row of a batch has it for an answer.
+COLD = 3
 #: Options that a strategy needs on a shop of this size; everything else is as a user gets it.
 OPTIONS: dict[str, dict[str, Any]] = {
     "de": {"experts": 3, "rank": 4},
@@ -76,13 +78,16 @@ def knowledge() -> Knowledge:
 
 @cache
 def batch(negatives: int, supervision: str) -> Batch:
+    data = dataset()
+    rows = data.rows("train", prefixes=supervision == "all")
     loader = BatchLoader(
-        dataset(),
+        data,
         supervision,
         LENGTH,
         16,
         negatives=negatives,
         knowledge=knowledge(),  # type: ignore[arg-type]
+        row_ids=data.row_ids[rows[data.targets(rows) != COLD]],
     )
     return next(loader.epoch(0))
 
@@ -100,7 +105,9 @@ def config_of(student: str, encoder: str, *, tied: bool = True) -> Any:
     return resolve({"dataset": "d", "knowledge": "k"}, strategy=None, file=None, words=words)
 
 
-def model_of(student: str, encoder: str, *, tied: bool = True, cold: tuple[int, ...] = (3,)) -> SequenceModel:
+def model_of(
+    student: str, encoder: str, *, tied: bool = True, cold: tuple[int, ...] = (COLD,)
+) -> SequenceModel:
     unseen = np.isin(np.arange(ITEMS), cold)
     return build_model(config_of(student, encoder, tied=tied), ITEMS, knowledge(), unseen)
 

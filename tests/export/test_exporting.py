@@ -127,7 +127,15 @@ def test_int8_is_within_half_a_step_of_its_row() -> None:
 
 
 def test_what_a_folder_holds(data: SequenceDataset, exported: Path) -> None:
-    names = {"README.md", "config.json", "encoder.onnx", "items.parquet", "manifest.json", "model.onnx"}
+    names = {
+        "README.md",
+        "config.json",
+        "encoder.onnx",
+        "items.parquet",
+        "items.safetensors",
+        "manifest.json",
+        "model.onnx",
+    }
     assert {path.name for path in exported.iterdir()} == names | {"model.safetensors"}
     config = read_json(exported / "config.json")
     assert config["item_count"] == ITEMS

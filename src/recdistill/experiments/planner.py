@@ -18,7 +18,7 @@ from recdistill.experiments.naming import (
     section_of,
 )
 from recdistill.experiments.plan import Line, Plan, Study, TeacherFolder, identity, slug
-from recdistill.experiments.published import LEFT_OUT, STRATEGY_ROWS
+from recdistill.experiments.published import STRATEGY_ROWS
 from recdistill.experiments.space import search_space
 from recdistill.knowledge import load_knowledge
 from recdistill.recipes import ABLATIONS, RECIPES, missing_fields, recipe
@@ -212,6 +212,12 @@ class _Planner:
 
     def served(self, title: str, config: RunConfig, teacher: TeacherFolder) -> bool:
         """Return whether a teacher has what a run needs; note it where not."""
+        if config.words.name is not None and config.words.folder is None:
+            self.notes.append(
+                f"Left out, {title}: it reads what a language model wrote. Pass words.folder=t/, made by recdistill "
+                "rationales."
+            )
+            return False
         error = missing_fields(required_fields(config), teacher.fields)
         if error is not None:
             self.notes.append(f"Left out, {title}: {str(error).partition('.')[0]}.")
@@ -234,12 +240,6 @@ def _strategy_lines(planner: _Planner, strategies: list[str]) -> None:
         chosen = strategies or [name for name in STRATEGY_ROWS if name in known]
         for name in chosen:
             section_of(name)  # refuses names that do not exist
-    if not strategies:
-        absent = [LEFT_OUT.get(name, name) for name in STRATEGY_ROWS if name not in known]
-        if absent:
-            planner.notes.append(
-                f"Left out, this version does not have them: {', '.join(absent)} (lines of the paper's Table 5)."
-            )
     planner.plain()
     for name in chosen:
         planner.strategy(name)

@@ -26,7 +26,7 @@ import polars as pl
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import RunError
 from recdistill.runs import MANIFEST, atomic_file, read_manifest
-from recdistill.teachers.answer_time import clocked
+from recdistill.teachers.answer_time import ANSWER_TIME, clocked
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
 from recdistill.teachers.bigrec.teacher import Speaker
@@ -52,7 +52,7 @@ SAMPLE: Final = "in_sft_sample.parquet"
 SHUFFLED: Final = "shuffled"
 #: What a folder that this teacher began holds.
 _OWN: Final = frozenset(
-    {ADAPTERS, GENERATIONS, SAMPLE, "vectors", "shards", MANIFEST, "knowledge.safetensors"}
+    {ADAPTERS, GENERATIONS, SAMPLE, ANSWER_TIME, "vectors", "shards", MANIFEST, "knowledge.safetensors"}
 )
 
 
