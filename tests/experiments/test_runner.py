@@ -83,7 +83,7 @@ def test_an_interruption_is_no_failure(tmp_path):
 def test_a_killed_process_takes_no_other_with_it(tmp_path):
     jobs = deeds(tmp_path, "greedy", "first", "unstable")
     run_jobs(jobs, 2, lambda event: None)
-    assert [job.done for job in jobs] == [False, True, False]
+    assert [job.done for job in jobs] == [False, True, False], [read_failure(job) for job in jobs]
     assert "exit code -9" in str(read_failure(jobs[0]))
     assert read_failure(jobs[2]) == "the loss became nan"
 
