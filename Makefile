@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -e $(VENV)/.installed || $(PIP) -e '.[report]'
+	test -e $(VENV)/.installed || $(PIP) -e '.[llm,report]'
 	touch $@
 
 demo: $(VENV)/.demo  ## a simulated shop, a teacher, a student with and without it: a table and a picture
