@@ -178,6 +178,16 @@ def test_a_dataset_that_changed_is_refused(
     assert "was made from dataset" in said
 
 
+def test_a_kept_evaluation_is_of_its_own_dataset(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("evaluate", shop / "plain")
+    call("data", "simulated", "--users", 60, "--items", 80, "--seed", 5, "--out", tmp_path / "d")
+    said = fails(capsys, monkeypatch, "evaluate", shop / "plain", "--dataset", tmp_path / "d")
+    assert "was made from dataset" in said
+    assert "row id" not in said
+
+
 def test_help_loads_neither_torch_nor_polars() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from recdistill.cli.main import app;"

@@ -67,7 +67,9 @@ def _evaluate_folder(folder: Path, dataset: SequenceDataset, split: Split, filte
     cache = folder / "evaluation" / f"{split}-{'filtered' if filter_seen else 'kept'}"
     model = file_checksum(folder / "best" / "model.safetensors")
     if (cache / "model.json").is_file() and read_json(cache / "model.json") == model:
-        return Evaluation.load(cache)
+        kept = Evaluation.load(cache)
+        if kept.dataset == dataset.fingerprint:
+            return kept
     name = describe(config)
     evaluation = Recommender.load(folder).evaluate(dataset, split, filter_seen=filter_seen, name=name)
     evaluation = replace(evaluation, seed=config.seed)
