@@ -5,6 +5,19 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 
+#: Extra → the package that tells whether it is there.
+_EXTRAS = (
+    ("report", "matplotlib"),
+    ("embed", "sentence_transformers"),
+    ("llm", "transformers"),
+    ("tune", "optuna"),
+    ("export", "onnx"),
+    ("serve", "fastapi"),
+    ("hub", "huggingface_hub"),
+    ("cluster", "ray"),
+)
+
+
 def doctor() -> None:
     """Show versions, extras and devices, and what is missing."""
     import os
@@ -26,7 +39,7 @@ def doctor() -> None:
         "RECDISTILL_DATA", os.environ.get("RECDISTILL_DATA", "not set (only tests and benchmarks read it)")
     )
     extras = Table("extra", "package", "state", title="optional parts")
-    for extra, package in (("report", "matplotlib"), ("embed", "sentence_transformers")):
+    for extra, package in _EXTRAS:
         state = "installed" if find_spec(package) else f"missing: pip install 'recdistill[{extra}]'"
         extras.add_row(extra, package, escape(state))
     console = Console()
