@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-
 #: Extra → the package that tells whether it is there.
 _EXTRAS = (
     ("report", "matplotlib"),
