@@ -13,6 +13,7 @@ import polars as pl
 from recdistill.data import SequenceDataset
 from recdistill.errors import unknown_name
 from recdistill.evaluate import Evaluation, Report, comparison_report, slice_masks
+from recdistill.experiments.apart import tell_apart
 from recdistill.experiments.results import Result
 from recdistill.teachers import evaluate_baselines
 from recdistill.types import Split
@@ -66,6 +67,7 @@ def choose_reference(results: Sequence[Result], name: str | None) -> str:
     ConfigError
         No line has this name.
     """
+    results = tell_apart(results)
     names = [result.name for result in results]
     if name is not None:
         if name not in names:
@@ -104,12 +106,9 @@ def compare_results(
     name_of_rows = dataset.name if slice_name is None else f"{dataset.name}, slice {slice_name}"
     if slice_name is not None:
         results, slices = slice_of(results, dataset, slice_name), False
-    groups, kinds = {}, {}
-    for result in results:
-        name, number = result.name, 2
-        while name in groups:
-            name, number = f"{result.name} #{number}", number + 1
-        groups[name], kinds[name] = result.evaluations, result.kind
+    named = tell_apart(results)
+    groups = {result.name: result.evaluations for result in named}
+    kinds = {result.name: result.kind for result in named}
     masks = slice_masks(dataset, dataset.positions_of(results[0].evaluations[0].row_ids)) if slices else None
     return comparison_report(
         groups, reference=reference, dataset_name=name_of_rows, slices=masks, kinds=kinds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from recdistill.config.mutual import require_mutual_run
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation
+from recdistill.experiments.apart import settings_of
 from recdistill.export import Recommender
 from recdistill.knowledge import load_knowledge, teacher_evaluation
 from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
@@ -23,11 +24,24 @@ Kind = Literal["baseline", "teacher", "student", "distilled", "oracle"]
 
 @dataclass(frozen=True)
 class Result:
-    """One line of a comparison: its name, what it is, and its evaluations, one a seed."""
+    """One line of a comparison.
+
+    Attributes
+    ----------
+    name
+        What it is called in tables.
+    kind
+        What it is.
+    evaluations
+        One a seed.
+    settings
+        What tells a run from others of its name: ``key -> value`` as in ``key=value`` words.
+    """
 
     name: str
     kind: Kind
     evaluations: Sequence[Evaluation]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def seed_folders(run: Path) -> list[Path]:
@@ -59,7 +73,7 @@ def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_se
     alone = config.recipe in (None, "none") and not config.words.name  # mutual teaching has no strategy
     plain = alone and not config.strategies and config.item_encoder.name == "ids"
     evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
-    return Result(describe(config), "student" if plain else "distilled", evaluations)
+    return Result(describe(config), "student" if plain else "distilled", evaluations, settings_of(config))
 
 
 def _evaluate_folder(folder: Path, dataset: SequenceDataset, split: Split, filter_seen: bool) -> Evaluation:
