@@ -144,11 +144,23 @@ def test_a_batch_without_text_costs_nothing():
     assert made(output_of(torch.randn(12, 4)), batch_of([[3]], [3])).item() == 0
 
 
+def test_a_few_items_drawn_anew_give_the_loss_of_all_in_the_mean():
+    torch.manual_seed(0)
+    vectors, table = item_vectors(12, 6), torch.randn(12, 4)
+    few = prepared(DE(experts=2, rank=3, most_items=2), vectors, 4).eval()
+    whole = prepared(DE(experts=2, rank=3), vectors, 4).eval()
+    whole.load_state_dict(few.state_dict())
+    output, batch = output_of(table), batch_of(HISTORY, TARGETS)
+    drawn = torch.stack([few(output, batch).detach() for _ in range(4000)])
+    assert drawn.std() > 0
+    assert drawn.mean().item() == pytest.approx(whole(output, batch).item(), rel=0.05)
+
+
 def test_refuses():
     with pytest.raises(KnowledgeError, match="'de' needs the field 'item_embeddings'"):
         DE().prepare(Task(3, 2, 2, torch.ones(3)))
     with pytest.raises(KnowledgeError, match=r"300 numbers.*de\.rank=128"):
         prepared(DE(rank=None), torch.randn(5, 300), 2)
-    for options in ({"experts": 0}, {"table": "both"}, {"tau_end": 0.0}, {"tau_floor": -1.0}, {"rank": 0}):
+    for options in ({"experts": 0}, {"table": "both"}, {"tau_end": 0.0}, {"tau_floor": -1.0}, {"rank": 0}, {"most_items": 0}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             DE(**options)

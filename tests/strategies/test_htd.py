@@ -6,7 +6,7 @@ import torch
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.strategies import DE, HTD
 from recdistill.strategies.htd import across_groups, inside_groups, unit
-from recdistill.types import Task
+from recdistill.types import PAD, Task
 from references import item_strategies as naive
 from references.item_cases import batch_of, item_vectors, output_of, prepared
 
@@ -165,3 +165,12 @@ def test_refuses():
             HTD(**options)
     with pytest.raises(ConfigError, match="experts"):
         HTD(groups=0)
+
+
+def test_the_limit_of_items_reaches_the_assignment_and_the_topology():
+    torch.manual_seed(0)
+    made = prepared(HTD(groups=2, rank=3, most_items=2), item_vectors(12, 6), 4)
+    seen: list[int] = []
+    made.topology = lambda student, *_: seen.append(len(student)) or student.sum() * 0
+    made(output_of(torch.randn(12, 4)), batch_of([[0, 3, 5, PAD], [5, 7, 1, 9]], [2, 3]))
+    assert seen == [2]

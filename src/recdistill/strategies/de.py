@@ -20,6 +20,7 @@ z_i            teacher             (U, D')   128 parts     ours: M experts for 4
 tau_0, tau_P   tau_start, tau_end            1, 1e-10      the authors' code
 P              epochs                        100           ours: how long a run lasts; theirs is 1,000
 .              tau_floor                     1e-3          ours, see difference 3
+U              most_items                    all           the paper; a limit is ours, see difference 5
 =============  ==================  ========  ============  ===============================================
 
 Where the authors' code differs
@@ -29,6 +30,8 @@ Where the authors' code differs
    earlier; 0 is theirs.
 4. It holds an array of U x D' x M. The sum over m in (4) is one matrix product here: a_im scales the inner
    layer.
+5. M experts for all items of a batch cost many times a small student's step. `most_items` draws so many of them anew
+   in each step: the same loss in the mean where `reduction` is one.
 
 With one expert (4) is twice Hint with ``regressor="mlp"``, whose loss has a factor 1/2.
 """
@@ -77,6 +80,8 @@ class DE(Strategy):
         tau_0 > 0, tau_P > 0 and P >= 1 of (5).
     tau_floor
         tau never falls below it; 0 or more.
+    most_items
+        At most so many of a batch's items are rebuilt, at least 1; None: all.
 
     Raises
     ------
@@ -100,6 +105,7 @@ class DE(Strategy):
         tau_end: float = 1e-10,
         epochs: int = 100,
         tau_floor: float = 1e-3,
+        most_items: int | None = None,
     ) -> None:
         super().__init__()
         one_of("table", table, TABLES)
@@ -108,11 +114,14 @@ class DE(Strategy):
         not_negative(tau_floor=tau_floor)
         if rank is not None:
             positive(rank=rank)
+        if most_items is not None:
+            positive(most_items=most_items)
         self.experts = experts
         self.table: Table = table
         self.reduction: Reduction = reduction
         self.standardise, self.rank = standardise, rank
         self.tau_start, self.tau_end, self.epochs, self.tau_floor = tau_start, tau_end, epochs, tau_floor
+        self.most_items = most_items
         self._tau = tau_start
         self.register_buffer("teacher", torch.empty(0), persistent=False)
         self.register_buffer("known", torch.empty(0, dtype=torch.bool), persistent=False)
@@ -156,7 +165,7 @@ class DE(Strategy):
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss (4) over the distinct items of the batch that have a teacher's vector."""
-        items = batch_items(batch, self.known)  # (U,)
+        items = batch_items(batch, self.known, self.most_items)  # (U,)
         return self.rebuild(student_vectors(output, items, self.table), self.teacher[items])
 
     def rebuild(self, student: Tensor, teacher: Tensor) -> Tensor:

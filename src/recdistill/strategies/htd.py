@@ -66,7 +66,7 @@ class HTD(Strategy):
         What is compared with the centres: each ``"entity"``, or each other ``"prototype"``.
     alpha
         Weight of the topology against the group assignment, 0 to 1.
-    table, standardise, rank, tau_start, tau_end, epochs, tau_floor
+    table, standardise, rank, tau_start, tau_end, epochs, tau_floor, most_items
         As in `DE`.
 
     Raises
@@ -91,6 +91,7 @@ class HTD(Strategy):
         tau_end: float = 1e-10,
         epochs: int = 100,
         tau_floor: float = 1e-3,
+        most_items: int | None = None,
     ) -> None:
         super().__init__()
         one_of("variant", variant, ("clean", "official"))
@@ -111,6 +112,7 @@ class HTD(Strategy):
             tau_end=tau_end,
             epochs=epochs,
             tau_floor=tau_floor,
+            most_items=most_items,
         )
 
     def prepare(self, task: Task) -> None:
@@ -123,7 +125,7 @@ class HTD(Strategy):
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss (4) over the distinct items of the batch that have a teacher's vector."""
-        items = batch_items(batch, self.assignment.known)  # (U,)
+        items = batch_items(batch, self.assignment.known, self.assignment.most_items)  # (U,)
         student = student_vectors(output, items, self.assignment.table).float()  # (U, d)
         teacher = self.assignment.teacher[items]  # (U, D')
         topology = self.topology(student, teacher, self.assignment.groups(teacher))

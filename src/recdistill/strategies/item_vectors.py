@@ -50,11 +50,17 @@ def teacher_vectors(
     return (vectors if rank is None else principal_components(vectors, rank, whiten=True)), known
 
 
-def batch_items(batch: Batch, known: Tensor) -> Tensor:
-    """Return ``(U,)``, the distinct items of histories and targets that have a teacher's vector, ascending."""
+def batch_items(batch: Batch, known: Tensor, most: int | None = None) -> Tensor:
+    """Return ``(U,)``, the distinct items of histories and targets that have a teacher's vector, ascending.
+
+    With `most`, at most so many of them, drawn anew each time.
+    """
     items = torch.unique(torch.cat([batch.history.flatten(), batch.targets]))
     items = items[items != PAD]
     chosen: Tensor = items[known[items]]
+    if most is not None and len(chosen) > most:
+        drawn = torch.randperm(len(chosen), device=chosen.device)[:most]
+        chosen = chosen[drawn.sort().values]
     return chosen
 
 
