@@ -161,6 +161,13 @@ def test_refuses():
         DE().prepare(Task(3, 2, 2, torch.ones(3)))
     with pytest.raises(KnowledgeError, match=r"300 numbers.*de\.rank=128"):
         prepared(DE(rank=None), torch.randn(5, 300), 2)
-    for options in ({"experts": 0}, {"table": "both"}, {"tau_end": 0.0}, {"tau_floor": -1.0}, {"rank": 0}, {"most_items": 0}):
+    for options in (
+        {"experts": 0},
+        {"table": "both"},
+        {"tau_end": 0.0},
+        {"tau_floor": -1.0},
+        {"rank": 0},
+        {"most_items": 0},
+    ):
         with pytest.raises(ConfigError, match=next(iter(options))):
             DE(**options)

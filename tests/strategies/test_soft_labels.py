@@ -8,7 +8,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.strategies import SoftLabels
-from recdistill.strategies.catalogue import catalogue_log_sum_exp
+from recdistill.strategies.catalogue import catalogue_divergence, catalogue_log_sum_exp
 from recdistill.types import PAD, StudentOutput, Task
 from references.ranking_strategies import divergence, log_sum_exp
 
@@ -150,6 +150,33 @@ def test_log_sum_exp_and_its_gradients_are_those_of_torch(monkeypatch, bias, chu
             if item != PAD:
                 naive = naive.index_put((torch.tensor(s), torch.tensor(item)), torch.tensor(-torch.inf))
     expected = naive.logsumexp(1)
+    torch.testing.assert_close(found, expected)
+    for mine, theirs in zip(gradients(found), gradients(expected), strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [torch.full((7,), 0.3), torch.randn(7)], ids=["alike", "each its own"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_divergence_over_the_catalogue_and_its_gradients_are_those_of_torch(
+    monkeypatch, weights, bias, chunk
+):
+    monkeypatch.setattr("recdistill.strategies.catalogue.CHUNK_BYTES", {"cpu": chunk, "cuda": chunk})
+    torch.manual_seed(0)
+    parts = [torch.randn(shape, requires_grad=True) for shape in ((7, 4), (30, 4), (30,))]
+    scores = torch.randn(7, 30)
+
+    def gradients(value: torch.Tensor) -> list[torch.Tensor | None]:
+        return list(torch.autograd.grad((value * weights).sum(), parts, allow_unused=True))
+
+    output = StudentOutput(parts[0], parts[1], parts[2] if bias else None, lambda x: x)
+    found = catalogue_divergence(output, lambda rows: scores[rows], 1.7)
+    naive = parts[0] @ parts[1].T + (parts[2] if bias else 0)
+    expected = kl_div(
+        log_softmax(naive / 1.7, 1), log_softmax(scores / 1.7, 1), log_target=True, reduction="none"
+    ).sum(1)
     torch.testing.assert_close(found, expected)
     for mine, theirs in zip(gradients(found), gradients(expected), strict=True):
         assert (mine is None) == (theirs is None)

@@ -39,14 +39,20 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         h, E, bias, left_out, sums = ctx.saved_tensors
 
-        def shares(rows: slice) -> Tensor:
+        found = _Gradients(h, E, bias)
+        for rows in row_chunks(h, len(E)):
             scores = _scores(h[rows], E, bias, left_out[rows])
-            return scores.sub_(sums[rows].unsqueeze(1)).exp_()  # (c, I), 0 where left out
-
-        return *_gradients(h, E, bias, gradient, shares, ctx.dtypes), None, None
+            shares = scores.sub_(sums[rows].unsqueeze(1)).exp_()  # (c, I), 0 where left out
+            found.add(rows, shares.mul_(gradient[rows].unsqueeze(1)))
+        return *found.results(ctx.dtypes), None, None
 
 
 class _Divergence(torch.autograd.Function):
+    """Both passes need the softmax of student and teacher, so the gradients of the plain sum are formed at once.
+
+    They only have to be scaled where every row counts the same, as in a mean; else the backward pass begins anew.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -59,12 +65,16 @@ class _Divergence(torch.autograd.Function):
     ) -> Tensor:
         h, E = hidden.to(dtype), table.to(dtype)
         values = torch.empty(len(h), device=h.device)
+        found = _Gradients(h, E, bias) if any(ctx.needs_input_grad) else None
         for rows in row_chunks(h, len(E)):
             goal = (teacher(rows) / temperature).log_softmax(1)  # (c, I)
             guess = (_scores(h[rows], E, bias) / temperature).log_softmax(1)
-            values[rows] = (goal.exp() * (goal - guess)).sum(1)
+            shares = goal.exp()
+            values[rows] = (shares * goal.sub_(guess)).sum(1)
+            if found is not None:
+                found.add(rows, guess.exp_().sub_(shares).div_(temperature))
         ctx.save_for_backward(h, E, bias)
-        ctx.dtypes = hidden.dtype, table.dtype
+        ctx.dtypes, ctx.found = (hidden.dtype, table.dtype), found
         ctx.teacher, ctx.temperature = teacher, temperature
         return values
 
@@ -72,37 +82,46 @@ class _Divergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         h, E, bias = ctx.saved_tensors
-
-        def shares(rows: slice) -> Tensor:
+        found: _Gradients = ctx.found
+        if len(gradient) and bool((gradient == gradient[0]).all()):
+            return *found.results(ctx.dtypes, gradient[0]), None, None, None
+        found = _Gradients(h, E, bias)
+        for rows in row_chunks(h, len(E)):
             guess: Tensor = (_scores(h[rows], E, bias) / ctx.temperature).softmax(1)
-            return guess.sub_((ctx.teacher(rows) / ctx.temperature).softmax(1)).div_(ctx.temperature)
+            shares = guess.sub_((ctx.teacher(rows) / ctx.temperature).softmax(1)).div_(ctx.temperature)
+            found.add(rows, shares.mul_(gradient[rows].unsqueeze(1)))
+        return *found.results(ctx.dtypes), None, None, None
 
-        return *_gradients(h, E, bias, gradient, shares, ctx.dtypes), None, None, None
 
+class _Gradients:
+    """Gradients of hidden states, table and bias, from those of the scores of a few rows at a time."""
 
-def _gradients(
-    h: Tensor,
-    E: Tensor,
-    bias: Tensor | None,
-    gradient: Tensor,
-    shares: Callable[[slice], Tensor],
-    dtypes: tuple[torch.dtype, torch.dtype],
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients of hidden states, table and bias from those ``(c, I)`` of the scores, rows by rows."""
-    grad_hidden = torch.empty_like(h)
-    grad_table = torch.zeros(E.shape, device=E.device)
-    grad_bias = None if bias is None else torch.zeros(len(E), device=E.device)
-    for rows in row_chunks(h, len(E)):
-        part = shares(rows).mul_(gradient[rows].unsqueeze(1))  # (c, I)
-        if grad_bias is not None:
-            grad_bias += part.sum(0)
-        part = part.to(h.dtype)
-        torch.mm(part, E, out=grad_hidden[rows])
-        if part.dtype == grad_table.dtype:
-            grad_table.addmm_(part.T, h[rows])
+    def __init__(self, h: Tensor, E: Tensor, bias: Tensor | None) -> None:
+        self.h, self.E = h, E
+        self.hidden = torch.empty_like(h)
+        self.table = torch.zeros(E.shape, device=E.device)
+        self.bias = None if bias is None else torch.zeros(len(E), device=E.device)
+
+    def add(self, rows: slice, part: Tensor) -> None:
+        """Take in the ``(c, I)`` float32 gradients of the scores of some rows."""
+        if self.bias is not None:
+            self.bias += part.sum(0)
+        part = part.to(self.h.dtype)
+        torch.mm(part, self.E, out=self.hidden[rows])
+        if part.dtype == self.table.dtype:
+            self.table.addmm_(part.T, self.h[rows])
         else:
-            grad_table += part.T @ h[rows]
-    return grad_hidden.to(dtypes[0]), grad_table.to(dtypes[1]), grad_bias
+            self.table += part.T @ self.h[rows]
+
+    def results(
+        self, dtypes: tuple[torch.dtype, torch.dtype], scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients in the types of hidden states and table, times a scalar."""
+        hidden, table, bias = self.hidden, self.table, self.bias
+        if scale is not None:
+            hidden, table = hidden * scale.to(hidden.dtype), table * scale
+            bias = None if bias is None else bias * scale
+        return hidden.to(dtypes[0]), table.to(dtypes[1]), bias
 
 
 def _scores(hidden: Tensor, table: Tensor, bias: Tensor | None, left_out: Tensor | None = None) -> Tensor:
@@ -147,7 +166,8 @@ def catalogue_divergence(
     output
         The student's answer; gradients go to its hidden states, item table and bias.
     teacher
-        Maps a slice of rows to their ``(c, I)`` float32 scores t; called once more in the backward pass.
+        Maps a slice of rows to their ``(c, I)`` float32 scores t; called once more in the backward pass where rows
+        count differently.
     temperature
         T, above 0.
     """

@@ -34,6 +34,7 @@ if student and teacher agree on the list and on the rest as a whole.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, Literal
 
 import torch
@@ -164,12 +165,15 @@ class SoftLabels(ListStrategy):
         known = batch.knowledge
         if known is None:
             raise KnowledgeError("the batch carries no knowledge. Pass --knowledge DIR.")
-        queries = vectors.queries(known)  # (S, D)
+        covered = known.covered.nonzero().squeeze(1)  # (s,)
+        queries = vectors.queries(known)[covered]  # (s, D)
         scale = self.scale or 1.0
         values = catalogue_divergence(
-            output, lambda rows: vectors.catalogue(queries[rows]) / scale, self.temperature
+            replace(output, hidden=output.hidden[covered], _memo={}),
+            lambda rows: vectors.catalogue(queries[rows]) / scale,
+            self.temperature,
         )
-        return self.temperature**2 * values.masked_fill(~known.covered, 0.0)
+        return self.temperature**2 * values.new_zeros(len(known.covered)).index_put((covered,), values)
 
 
 def divergence(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float) -> Tensor:
