@@ -91,8 +91,9 @@ class StudentOutput:
     ----------
     hidden
         ``(S, H)`` hidden states.
-    item_table
-        ``(I, H)`` output vectors of all items.
+    table
+        ``(I, H)`` output vectors of all items; or, where forming a few costs less than forming all, what forms them:
+        called with ``(n,)`` items it returns ``(n, H)``, with None ``(I, H)``.
     item_bias
         ``(I,)`` or None.
     embed_items
@@ -103,11 +104,22 @@ class StudentOutput:
     """
 
     hidden: Tensor
-    item_table: Tensor
+    table: Tensor | Callable[[Tensor | None], Tensor]
     item_bias: Tensor | None
     embed_items: Callable[[Tensor], Tensor]
     cold: Tensor | None = None
     _memo: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def item_table(self) -> Tensor:
+        """``(I, H)`` output vectors of all items. Ask for `scores` or `vectors` where a few are enough."""
+        return self.table(None) if callable(self.table) else self.table
+
+    def vectors(self, items: Tensor) -> Tensor:
+        """Return the ``(..., H)`` output vectors of the ``(...)`` items."""
+        if not callable(self.table) or "item_table" in vars(self):
+            return self.item_table[items]
+        return self.table(items.flatten()).unflatten(0, items.shape)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -122,7 +134,7 @@ class StudentOutput:
         would fill a whole ``(S, I)`` gradient. They equal `logits` to rounding, so ranks are counted on `logits`.
         """
         index = items.clamp_min(0)
-        vectors = self.item_table[index]  # (S, n, H)
+        vectors = self.vectors(index)  # (S, n, H)
         if items.shape[1] < _WIDE:
             product = (vectors * self.hidden.unsqueeze(1)).sum(-1)  # (S, n)
         else:

@@ -12,7 +12,7 @@ from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.export import Recommender, explain, fold
 from recdistill.item_encoders import HybridExperts, Ids, KarItems, SlimText
 from recdistill.knowledge import Words
-from recdistill.losses import CE
+from recdistill.losses import BCE, CE
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.teachers.rationales import Kar, Slim, Work, make_words
 from recdistill.train import TrainOptions, distill
@@ -122,6 +122,32 @@ def test_it_acts_and_learns(data, told, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tied", [True, False])
+def test_items_formed_by_need_are_those_of_the_whole_table(data, told, monkeypatch, name, tied):
+    batch = next(BatchLoader(data, "last", LENGTH, 16, seed=0, negatives=3).epoch(0))
+    found = []
+    for needed in (True, False):
+        torch.manual_seed(2)
+        model = attach(name, plain(tied=tied), told[name], data, None, SMALL.get(name, {}))
+        for parameter in model.parameters():  # nothing is at its neutral start
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        monkeypatch.setattr(type(model.output_encoder), "formed_by_need", needed)
+        output = model(batch)
+        with torch.no_grad():
+            output.scores(
+                batch.targets.unsqueeze(1)
+            )  # who asks first without gradient takes it from no other
+        BCE()(output, batch).backward()
+        found.append([output.scores(batch.negatives), *(p.grad for p in model.parameters())])
+        assert ("item_table" in vars(output)) == (not needed)
+        assert torch.equal(output.item_table, model.output_encoder(None))
+        assert output.item_table.requires_grad
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", NAMES)
 def test_folded_and_saved_it_answers_alike_without_any_text(data, told, tmp_path, name, tied):
     model = moved(made(name, data, told, tied=tied)).eval()
     _, history, ids = windows(data)

@@ -59,6 +59,7 @@ class SlimItems(ItemEncoder):
         ``(I,)`` bool, items that training never sees, or None: their e_i is 0.
     """
 
+    formed_by_need = True
     texts: Tensor
 
     def __init__(self, base: ItemEncoder, reader: nn.Linear, texts: Tensor, *, cold: Any = None) -> None:
@@ -151,6 +152,7 @@ class SlimText(ItemEncoder):
         any others.
     """
 
+    formed_by_need = True
     texts: Tensor
     known: Tensor
 

@@ -155,7 +155,7 @@ class CD(ListStrategy):
         item_count, rows = output.item_table.shape[0], len(output.hidden)
         count = min(self.candidates, item_count)
         candidates = torch.randperm(item_count, device=output.hidden.device)[:count]  # (c,)
-        scores = output.hidden @ output.item_table[candidates].T  # (S, c)
+        scores = output.hidden @ output.vectors(candidates).T  # (S, c)
         if output.item_bias is not None:
             scores = scores + output.item_bias[candidates]
         best = min(count, max(1, math.ceil(count * self.pool / item_count)))
