@@ -139,6 +139,27 @@ def test_a_step_ranks_as_counting_does():
     assert ranks_now(output_of(scores), targets).tolist() == expected
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_live_ranks_are_counted_where_all_items_are_scored(monkeypatch, temperature):
+    torch.manual_seed(0)
+    scores, ids = torch.randn(6, 20), np.arange(6)
+    logs = torch.randn(6, 20).log_softmax(1)
+    best, items = logs.topk(5, dim=1)
+    known = KnowledgeRows(torch.ones(6, dtype=torch.bool), items, -best)
+    batch = Batch(
+        torch.zeros((6, 0)), torch.zeros(6), None, torch.arange(6), torch.arange(6), knowledge=known
+    )
+    other = np.array([1, 3, 5, 9, 2, 20])
+    found = Partner(temperature=temperature, k=5, weights=RankWeights(ids, other)).per_row(
+        output_of(scores), batch
+    )
+    plain = Partner(temperature=temperature, k=5).per_row(output_of(scores), batch)
+    own = ranks_now(output_of(scores), batch.targets)
+    torch.testing.assert_close(found, plain * rank_gap_weights(own, torch.from_numpy(other)))
+    monkeypatch.setattr("recdistill.train.mutual.weights._counted", None)  # nobody counts a second time
+    Partner(temperature=temperature, k=5, weights=RankWeights(ids, other)).per_row(output_of(scores), batch)
+
+
 def test_weights_are_joined_by_row_id():
     weights = RankWeights(np.array([3, 5, 9]), np.array([1, 2, 4]), np.array([2, 2, 2]))
     ids = torch.tensor([9, 3, 7, 5])  # 7 is not known
