@@ -7,6 +7,7 @@ padded on the right, so that a causal student never sees a pad before an item.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,7 +101,8 @@ class StudentOutput:
         Maps ``(n,)`` item indices to the ``(n, d)`` vectors that the student reads as input.
     cold
         ``(I,)`` bool, items that training never saw and whose vectors come from their text: a loss over many items
-        leaves them out, for it could teach only that they are never the answer. None: there are none.
+        leaves them out, for it could teach only that they are never the answer; so does a strategy, unless its teacher
+        scores them. None: there are none.
     """
 
     hidden: Tensor
@@ -120,6 +122,19 @@ class StudentOutput:
         if not callable(self.table) or "item_table" in vars(self):
             return self.item_table[items]
         return self.table(items.flatten()).unflatten(0, items.shape)
+
+    @property
+    def warm_bias(self) -> Tensor | None:
+        """``(I,)`` bias, minus infinity at the cold items, whose share of a softmax is then exactly 0; or None."""
+        if self.cold is None:
+            return self.item_bias
+        bias = self.item_table.new_zeros(len(self.cold)) if self.item_bias is None else self.item_bias
+        return bias.masked_fill(self.cold, -math.inf)
+
+    def is_cold(self, items: Tensor) -> Tensor:
+        """Return ``(...)`` bool: which of the ``(...)`` items are cold; `PAD` never is."""
+        there = items != PAD
+        return ~(there | ~there) if self.cold is None else self.cold[items.clamp_min(0)] & there
 
     @cached_property
     def logits(self) -> Tensor:

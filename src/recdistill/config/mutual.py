@@ -180,8 +180,8 @@ def _item_embeddings(
         return None
     if text is None:
         raise ConfigError(
-            f"item_encoder.name is {name!r}, which forms item vectors from item text, and there is no item text. Allowed "
-            "with --item-text none: ids. Pass --item-text tfidf, or item_encoder.name=ids"
+            f"item_encoder.name is {name!r}, which forms item vectors from item text, and there is no item text. "
+            "Allowed with --item-text none: ids. Pass --item-text tfidf, or item_encoder.name=ids"
         )
     return Knowledge(np.zeros(0, dtype=np.int64), dataset.item_count, item_embeddings=text)
 

@@ -201,6 +201,8 @@ def catalogue_list(
 def catalogue_log_sum_exp(output: StudentOutput, left_out: Tensor) -> Tensor:
     """Return ``(S,)`` float32, the log-sum-exp of each row's scores over all items that are not left out.
 
+    Items that training never saw (`StudentOutput.cold`) are left out as well: here they could only be negatives.
+
     Summing what is left, and not subtracting what is left out, loses no digits where the latter is most of it.
 
     Parameters
@@ -213,7 +215,7 @@ def catalogue_log_sum_exp(output: StudentOutput, left_out: Tensor) -> Tensor:
     dtype = product_dtype(output)
     with torch.autocast(output.hidden.device.type, enabled=False):
         sums: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
-            output.hidden, output.item_table, output.item_bias, left_out, dtype
+            output.hidden, output.item_table, output.warm_bias, left_out, dtype
         )
     return sums
 

@@ -122,6 +122,8 @@ class CD(ListStrategy):
         """Return ``(S,)``, eq. (1) of each row."""
         listed = teacher_list(batch, self.pool, exclude_target=True, exclude_history=self.exclude_history)
         items = self.draw(output, batch, listed)  # (S, m), PAD where nothing was drawn
+        if self.teacher.source == "list":  # of a cold item that it does not list the teacher says nothing
+            items = items.masked_fill(output.is_cold(items) & (place_in(listed.items, items) == PAD), PAD)
         mask = (items != PAD) & listed.mask.any(1, keepdim=True)
         labels = torch.sigmoid((self.teacher(batch, items) + self.shift) / self.scale)  # (S, m)
         scores = output.scores(items).float()
