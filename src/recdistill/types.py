@@ -121,7 +121,7 @@ class StudentOutput:
         """Return the ``(..., H)`` output vectors of the ``(...)`` items."""
         if not callable(self.table) or "item_table" in vars(self):
             return self.item_table[items]
-        return self.table(items.flatten()).unflatten(0, items.shape)
+        return self.table(items.flatten()).view(*items.shape, -1)
 
     @property
     def warm_bias(self) -> Tensor | None:

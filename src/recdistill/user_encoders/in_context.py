@@ -93,7 +93,7 @@ class DecoderBlock(nn.Module):
         # maps one by one: the gradient of a part of one product would be copied into that of the whole
         maps = self.projection.weight.chunk(3)
         query, key, value = (
-            F.linear(read, one).unflatten(2, (self.heads, -1))
+            F.linear(read, one).view(*read.shape[:2], self.heads, -1)
             for read, one in zip((asking, normed, normed), maps, strict=True)
         )
         query, key, value = (
@@ -103,7 +103,8 @@ class DecoderBlock(nn.Module):
         tokens = tokens + self.dropped(self.output(mixed.transpose(1, 2).flatten(2)))
         gate, up = self.expand.weight.chunk(2)
         normed = self.before_gate(tokens)
-        return tokens + self.dropped(self.contract(F.silu(F.linear(normed, gate)) * F.linear(normed, up)))
+        added: Tensor = self.dropped(self.contract(F.silu(F.linear(normed, gate)) * F.linear(normed, up)))
+        return tokens + added
 
 
 class InContextDecoder(nn.Module):

@@ -202,7 +202,7 @@ def nearest_items(
     nobody = np.zeros(0, dtype=np.int64)
     targets = np.zeros(len(known), dtype=np.int64)  # nobody asks where they stand
     nearest = space.grounder.ground(queries[known], targets, (nobody, nobody), top_k=1).ranking[:, 0]
-    items = dict(zip((names[k] for k in known), nearest.tolist(), strict=True))
+    items = dict(zip((names[k] for k in known.tolist()), nearest.tolist(), strict=True))
     items |= {name: space.index.exact(name)[0] for name in names if space.index.exact(name)}
     return {name: item for name, item in items.items() if item != PAD}
 
