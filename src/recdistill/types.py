@@ -7,6 +7,7 @@ padded on the right, so that a causal student never sees a pad before an item.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,23 +92,50 @@ class StudentOutput:
     ----------
     hidden
         ``(S, H)`` hidden states.
-    item_table
-        ``(I, H)`` output vectors of all items.
+    table
+        ``(I, H)`` output vectors of all items; or, where forming a few costs less than forming all, what forms them:
+        called with ``(n,)`` items it returns ``(n, H)``, with None ``(I, H)``.
     item_bias
         ``(I,)`` or None.
     embed_items
         Maps ``(n,)`` item indices to the ``(n, d)`` vectors that the student reads as input.
     cold
         ``(I,)`` bool, items that training never saw and whose vectors come from their text: a loss over many items
-        leaves them out, for it could teach only that they are never the answer. None: there are none.
+        leaves them out, for it could teach only that they are never the answer; so does a strategy, unless its teacher
+        scores them. None: there are none.
     """
 
     hidden: Tensor
-    item_table: Tensor
+    table: Tensor | Callable[[Tensor | None], Tensor]
     item_bias: Tensor | None
     embed_items: Callable[[Tensor], Tensor]
     cold: Tensor | None = None
     _memo: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def item_table(self) -> Tensor:
+        """``(I, H)`` output vectors of all items. Ask for `scores` or `vectors` where a few are enough."""
+        return self.table(None) if callable(self.table) else self.table
+
+    def vectors(self, items: Tensor) -> Tensor:
+        """Return the ``(..., H)`` output vectors of the ``(...)`` items."""
+        if not callable(self.table) or "item_table" in vars(self):
+            return self.item_table[items]
+        return self.table(items.flatten()).view(*items.shape, -1)
+
+    @property
+    def warm_bias(self) -> Tensor | None:
+        """``(I,)`` bias, minus infinity at the cold items, whose share of a softmax is then exactly 0; or None."""
+        if self.cold is None:
+            return self.item_bias
+        bias = self.item_table.new_zeros(len(self.cold)) if self.item_bias is None else self.item_bias
+        return bias.masked_fill(self.cold, -math.inf)
+
+    def is_cold(self, items: Tensor) -> Tensor:
+        """Return ``(...)`` bool: which of the ``(...)`` items are cold; `PAD` never is."""
+        if self.cold is None:
+            return items.new_zeros(items.shape).bool()
+        return self.cold[items.clamp_min(0)] & (items != PAD)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -122,7 +150,7 @@ class StudentOutput:
         would fill a whole ``(S, I)`` gradient. They equal `logits` to rounding, so ranks are counted on `logits`.
         """
         index = items.clamp_min(0)
-        vectors = self.item_table[index]  # (S, n, H)
+        vectors = self.vectors(index)  # (S, n, H)
         if items.shape[1] < _WIDE:
             product = (vectors * self.hidden.unsqueeze(1)).sum(-1)  # (S, n)
         else:

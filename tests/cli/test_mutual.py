@@ -73,6 +73,21 @@ def test_the_command_leaves_an_ordinary_run_and_rounds_that_can_be_compared(home
         recdistill("compare", out / "seed-0" / "rounds" / "1" / "student", "--rounds")
 
 
+def test_the_student_may_form_its_item_vectors_from_the_same_text(home, tmp_path):
+    told = ["mutual", "--dataset", home / "d", "--model", home / "lm", "--rounds", 1, *SMALL]
+    told += ["item_encoder.name=collaborative", "weights=none"]
+    recdistill(*told, "--out", tmp_path / "r")
+    config = read_config(tmp_path / "r" / "config.yaml")
+    assert config.item_encoder.name == "collaborative"
+    assert "Saga" in recdistill("recommend", tmp_path / "r", "--history", "Saga 0 part 0", "-k", 3)
+    with pytest.raises(RecdistillError, match="Pass --item-text tfidf"):
+        recdistill(*told, "--out", tmp_path / "other", "--item-text", "none")
+    with pytest.raises(RecdistillError, match="Did you mean 'collaborative'"):
+        recdistill(*told, "--out", tmp_path / "other", "item_encoder.name=colaborative")
+    with pytest.raises(RecdistillError, match="items and history alone"):
+        recdistill(*told, "--out", tmp_path / "other", "words.folder=t")
+
+
 def test_a_language_model_that_cannot_read_a_history_is_refused_before_training(home, tmp_path):
     words = ["mutual", "--dataset", home / "d", "--model", home / "lm", "--out", tmp_path / "r", *SMALL]
     instruction = " ".join(["Saga"] * 130)
@@ -108,7 +123,7 @@ def test_words_reach_both_models():
         ("refresh=2", "Allowed: a value like True"),
         ("weights", "Write key=value"),
         ("knowledge=k", "each round makes its own"),
-        ("item_encoder.name=two_branch", "cannot be set in mutual teaching"),
+        ("words.name=kar", "cannot be set in mutual teaching"),
         ("train.coverage=skip", "each partner answers all rows"),
         ("dataset=e", "it is said by --dataset"),
         ("ranks=fold", "Did you mean 'folds'"),

@@ -73,6 +73,28 @@ def test_from_prompts_to_explained_recommendations(place):
     assert json.loads(stranger)["rationale"] is None
 
 
+def test_the_items_that_slim_names_are_a_teacher_like_any_other(place):
+    given = [
+        "teach",
+        "slim-items",
+        place / "slim",
+        "--dataset",
+        place / "d",
+        "--out",
+        place / "named",
+        "--top-k",
+        "9",
+    ]
+    said = run(*given)
+    assert "are titles" in said
+    assert "slim-items" in said
+    assert "rows have a ranking" in run(*given)  # done before: read, and told again
+    out = place / "r-named"
+    run("distill", "--dataset", place / "d", "--strategy", "rd", "--knowledge", place / "named", "--out", out, *STUDENT,
+        "train.coverage=mask", "rd.k=5")  # fmt: skip
+    assert "rd" in run("evaluate", out)
+
+
 def test_slim_with_ids_and_without_on_another_catalogue(place):
     for name in ("slim-id", "slim-agnostic"):
         out = place / name

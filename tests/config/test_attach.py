@@ -10,9 +10,10 @@ from torch import nn
 from recdistill.config.attach import attach, chosen_steps, options_of
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.export import Recommender, explain, fold
-from recdistill.item_encoders import HybridExperts, Ids, KarItems, SlimText
+from recdistill.item_encoders import HybridExperts, Ids, KarItems, SlimText, TextTable
+from recdistill.item_encoders.slim import TextBlock
 from recdistill.knowledge import Words
-from recdistill.losses import CE
+from recdistill.losses import BCE, CE
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.teachers.rationales import Kar, Slim, Work, make_words
 from recdistill.train import TrainOptions, distill
@@ -122,6 +123,32 @@ def test_it_acts_and_learns(data, told, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tied", [True, False])
+def test_items_formed_by_need_are_those_of_the_whole_table(data, told, monkeypatch, name, tied):
+    batch = next(BatchLoader(data, "last", LENGTH, 16, seed=0, negatives=3).epoch(0))
+    found = []
+    for needed in (True, False):
+        torch.manual_seed(2)
+        model = attach(name, plain(tied=tied), told[name], data, None, SMALL.get(name, {}))
+        for parameter in model.parameters():  # nothing is at its neutral start
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        monkeypatch.setattr(type(model.output_encoder), "formed_by_need", needed)
+        output = model(batch)
+        with torch.no_grad():
+            output.scores(
+                batch.targets.unsqueeze(1)
+            )  # who asks first without gradient takes it from no other
+        BCE()(output, batch).backward()
+        found.append([output.scores(batch.negatives), *(p.grad for p in model.parameters())])
+        assert ("item_table" in vars(output)) == (not needed)
+        assert torch.equal(output.item_table, model.output_encoder(None))
+        assert output.item_table.requires_grad
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", NAMES)
 def test_folded_and_saved_it_answers_alike_without_any_text(data, told, tmp_path, name, tied):
     model = moved(made(name, data, told, tied=tied)).eval()
     _, history, ids = windows(data)
@@ -247,24 +274,29 @@ def test_steps_are_read_apart_or_together_and_can_be_left_out(data, told):
     assert not torch.allclose(scores[0], scores[2])
 
 
-def test_one_text_has_one_vector_on_both_sides_of_an_id_agnostic_student(data, told):
+FORMS = pytest.mark.parametrize("form", ["mlp", "transformer"])
+
+
+@FORMS
+def test_one_text_has_one_vector_on_both_sides_of_an_id_agnostic_student(data, told, form):
     words = told["slim-id"]
     arrays = {name: np.array(words[name]) for name in words.arrays}
     arrays["user_vectors"][0, :] = arrays["item_vectors"][11]
     model = moved(
-        made("slim-agnostic", data, {"slim-agnostic": Words("slim", arrays)}, steps="together")
+        made("slim-agnostic", data, {"slim-agnostic": Words("slim", arrays)}, steps="together", form=form)
     ).eval()
     said = model.user_encoder.fold().vectors[0] / model.user_encoder.log_scale.exp()
     torch.testing.assert_close(said, model.output_encoder.table()[11], atol=1e-5, rtol=1e-5)
 
 
-def test_a_catalogue_that_training_never_saw_is_ranked_by_its_texts(data, told, tmp_path):
+@FORMS
+def test_a_catalogue_that_training_never_saw_is_ranked_by_its_texts(data, told, tmp_path, form):
     import polars as pl
 
     from recdistill.data import Catalogue
     from recdistill.teachers.rationales import item_texts, load_encoder
 
-    model = moved(made("slim-agnostic", data, told)).eval()
+    model = moved(made("slim-agnostic", data, told, form=form)).eval()
     spec = {"student": "sasrec", "options": OPTIONS["sasrec"]}
     Recommender.from_model(model, data, spec, LENGTH).save(tmp_path / "r")
     known = Recommender.load(tmp_path / "r")
@@ -297,6 +329,47 @@ def test_a_catalogue_that_training_never_saw_is_ranked_by_its_texts(data, told, 
         plain_one.over(new, encoder.encode(item_texts(new)))
     with pytest.raises(ConfigError, match="have the shape"):
         known.over(new, np.zeros((4, 3), dtype=np.float32))
+
+
+def test_the_transformer_block_is_its_formula_and_steps_read_each_other(data, told):
+    torch.manual_seed(0)
+    block = TextBlock(6).double()
+    texts, there = torch.randn(5, 3, 6, dtype=torch.float64), torch.rand(5, 3) < 0.7
+    weights = dict(block.named_parameters())
+
+    def norm(x, name):
+        centred = x - x.mean()
+        return (
+            centred / (centred.square().mean() + 1e-5).sqrt() * weights[f"{name}.weight"]
+            + weights[f"{name}.bias"]
+        )
+
+    def linear(x, name):
+        return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
+
+    found = block(texts, there)
+    for n in range(5):
+        parts = [linear(norm(texts[n, p], "before_attention"), "projection").split(6) for p in range(3)]
+        for p in range(3):
+            read = [q for q in range(3) if there[n, q] or q == p]
+            shares = torch.stack([parts[p][0] @ parts[q][1] / 6**0.5 for q in read]).softmax(0)
+            mixed = sum(share * parts[q][2] for share, q in zip(shares, read, strict=True))
+            y = texts[n, p] + linear(mixed, "output")
+            inner = linear(norm(y, "before_inner"), "expand")
+            inner = inner * (1 + torch.erf(inner / 2**0.5)) / 2
+            torch.testing.assert_close(found[n, p], norm(y + linear(inner, "contract"), "last"))
+    model = moved(made("slim-agnostic", data, told, form="transformer"))
+    _, history, ids = windows(data)
+    model.encode(history, (history >= 0).sum(1), row_ids=ids).square().sum().backward()
+    attention = model.output_encoder.text_table.block.projection.weight.grad
+    assert all(part.abs().max() > 1e-9 for part in attention.chunk(3))  # queries and keys too: steps are read
+    kept = copy.deepcopy(model.output_encoder.text_table)
+    again = TextTable.from_state(kept.state_dict())
+    vectors = torch.from_numpy(np.array(told["slim-agnostic"]["item_vectors"]))
+    assert torch.equal(again(vectors), kept(vectors))
+    for wrong in ({"form": "linear"}, {"form": "transformer", "inner": 0}):
+        with pytest.raises(ConfigError, match="transformer"):
+            made("slim-agnostic", data, told, **wrong)
 
 
 def category_shop(users=120, seed=0):

@@ -135,7 +135,7 @@ def test_without_confidence_and_consistency_it_is_gamma_times_rd(make_random):
 def test_bf16_logits_give_a_float32_loss(strategy, make_random):
     case = make_random(9)
     output = replace(case.output(computed=False), hidden=case.logits.bfloat16(), _memo={})
-    output = replace(output, item_table=output.item_table.bfloat16())
+    output = replace(output, table=output.item_table.bfloat16())
     loss = strategy(output, case.batch)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(strategy(case.output(), case.batch).item(), rel=0.1)

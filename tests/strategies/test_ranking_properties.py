@@ -185,7 +185,7 @@ def test_finite_at_extreme_logits(strategy, make, size):
 def test_bf16_gives_a_float32_loss(strategy, make):
     case = make(9)
     output = replace(case.output(computed=False), hidden=case.logits.bfloat16(), _memo={})
-    output = replace(output, item_table=output.item_table.bfloat16())
+    output = replace(output, table=output.item_table.bfloat16())
     torch.manual_seed(0)
     loss = strategy(output, case.batch)
     assert loss.dtype == torch.float32

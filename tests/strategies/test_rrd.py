@@ -122,7 +122,7 @@ def test_sampled_loss_equals_the_naive_formula(make_random, monkeypatch):
     case = make_random(2, short=False)
     others = torch.randint(40, (6, 5), generator=torch.Generator().manual_seed(1))
     others[0, 3:] = PAD
-    monkeypatch.setattr("recdistill.strategies.rrd.draw_items", lambda *_: others)
+    monkeypatch.setattr("recdistill.strategies.rrd.draw_negatives", lambda *_: others)
     rows = RRD(k=4, exclude_target=False).per_row(case.output(), case.batch)
     for s, value in enumerate(rows.tolist()):
         logits = case.logits[s].tolist()

@@ -8,7 +8,8 @@ from torch.nn.functional import kl_div, log_softmax
 
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.strategies import SoftLabels
-from recdistill.strategies.catalogue import catalogue_divergence, catalogue_log_sum_exp
+from recdistill.strategies.catalogue import catalogue_divergence, catalogue_list, catalogue_log_sum_exp
+from recdistill.strategies.listwise import NOTHING
 from recdistill.types import PAD, StudentOutput, Task
 from references.ranking_strategies import divergence, log_sum_exp
 
@@ -182,6 +183,34 @@ def test_divergence_over_the_catalogue_and_its_gradients_are_those_of_torch(
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_a_list_and_the_rest_are_read_off_all_scores(monkeypatch, bias, chunk):
+    monkeypatch.setattr("recdistill.strategies.catalogue.CHUNK_BYTES", {"cpu": chunk, "cuda": chunk})
+    torch.manual_seed(0)
+    parts = [torch.randn(shape, requires_grad=True) for shape in ((8, 4), (30, 4), (30,))]
+    items = torch.stack([torch.randperm(30) for _ in range(8)])  # the whole catalogue in the last row
+    items[0, 5:], items[1] = PAD, PAD  # a short list, and none
+    items[2:7, 6:], items[2:4, 1] = PAD, PAD  # and holes
+    targets, weights = torch.randint(30, (8,)), torch.randn(8)
+    of_listed = torch.randn(8, 30).masked_fill(items == PAD, 0.0)
+    output = StudentOutput(parts[0], parts[1], parts[2] if bias else None, lambda x: x)
+    listed, rest, ranks = catalogue_list(output, items, targets)
+    naive = parts[0] @ parts[1].T + (parts[2] if bias else 0)
+    own, others = naive.gather(1, items.clamp_min(0)), []
+    for s in range(8):
+        kept = [i for i in range(30) if i not in set(items[s].tolist())]
+        others.append(naive[s, kept].logsumexp(0) if kept else naive.new_tensor(NOTHING))
+        assert ranks[s] == sum(value >= naive[s, targets[s]] for value in naive[s])
+    torch.testing.assert_close(listed[items != PAD], own[items != PAD])
+    torch.testing.assert_close(rest, torch.stack(others))
+    used = parts if bias else parts[:2]
+    found = torch.autograd.grad((listed * of_listed).sum() + (rest * weights).sum(), used)
+    naive_sum = (own * of_listed).sum() + (torch.stack(others) * weights).sum()
+    for mine, theirs in zip(found, torch.autograd.grad(naive_sum, used), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ every_student = pytest.mark.parametrize(("name", "variant"), CASES)
 class Table(torch.nn.Module):
     """The simplest item encoder."""
 
-    warm = None
+    warm, formed_by_need = None, False
 
     def __init__(self, item_count, size):
         super().__init__()

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError, RunError
-from recdistill.export import Recommender
-from recdistill.item_encoders import Ids
+from recdistill.export import Recommender, fold
+from recdistill.item_encoders import ITEM_ENCODERS, Ids
 from recdistill.knowledge import load_knowledge
 from recdistill.losses import CE
 from recdistill.runs import file_checksum
@@ -137,6 +137,27 @@ def test_a_step_ranks_as_counting_does():
     targets = torch.tensor([0, 1, 2, 3, 4, 5, 8])
     expected = [sum(v >= row[t] for v in row) for row, t in zip(scores.tolist(), targets, strict=True)]
     assert ranks_now(output_of(scores), targets).tolist() == expected
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_live_ranks_are_counted_where_all_items_are_scored(monkeypatch, temperature):
+    torch.manual_seed(0)
+    scores, ids = torch.randn(6, 20), np.arange(6)
+    logs = torch.randn(6, 20).log_softmax(1)
+    best, items = logs.topk(5, dim=1)
+    known = KnowledgeRows(torch.ones(6, dtype=torch.bool), items, -best)
+    batch = Batch(
+        torch.zeros((6, 0)), torch.zeros(6), None, torch.arange(6), torch.arange(6), knowledge=known
+    )
+    other = np.array([1, 3, 5, 9, 2, 20])
+    found = Partner(temperature=temperature, k=5, weights=RankWeights(ids, other)).per_row(
+        output_of(scores), batch
+    )
+    plain = Partner(temperature=temperature, k=5).per_row(output_of(scores), batch)
+    own = ranks_now(output_of(scores), batch.targets)
+    torch.testing.assert_close(found, plain * rank_gap_weights(own, torch.from_numpy(other)))
+    monkeypatch.setattr("recdistill.train.mutual.weights._counted", None)  # nobody counts a second time
+    Partner(temperature=temperature, k=5, weights=RankWeights(ids, other)).per_row(output_of(scores), batch)
 
 
 def test_weights_are_joined_by_row_id():
@@ -364,6 +385,48 @@ def test_a_weight_of_zero_is_training_without_a_partner(ring, tmp_path):
     without = side.learn(ring, tmp_path / "s2", start=tmp_path / "0", phase=1)
     for key, value in without.model.state_dict().items():
         assert torch.equal(value, with_it.model.state_dict()[key]), key
+
+
+def formed_side():
+    """Return a student whose item vectors are formed from text and free vectors."""
+    side, text = student_side(), torch.randn(ITEMS, 6, generator=torch.Generator().manual_seed(3))
+
+    def make():
+        torch.manual_seed(0)
+        table = ITEM_ENCODERS["collaborative"](ITEMS, 16, text)
+        return SequenceModel(STUDENTS["sasrec"](**SPEC["options"]), table, table, bias=False)
+
+    return replace(side, make=make)
+
+
+def test_a_student_that_forms_its_item_vectors_goes_on_forming_them(ring, tmp_path):
+    side = formed_side()
+    first = side.learn(ring, tmp_path / "0")
+    begun, forms = side._begin(tmp_path / "0")
+    assert forms
+    assert type(begun.item_encoder) is type(side.make().item_encoder)
+    before = {name: value.clone() for name, value in begun.named_parameters()}
+    torch.testing.assert_close(fold(begun).item_encoder(None), first.model.item_encoder(None))
+    start = dict(side.make().named_parameters())
+    assert any(not torch.equal(value, start[name]) for name, value in before.items())
+    side.learn(ring, tmp_path / "1", start=tmp_path / "0", phase=1)
+    after, _ = side._begin(tmp_path / "1")
+    assert all(not torch.equal(value, before[name]) for name, value in after.named_parameters())
+    assert not student_side()._begin(None)[1]
+
+
+def test_killed_it_ends_with_the_same_models_and_the_language_model_reads_the_formed_table(ring, tmp_path):
+    whole, partners = tmp_path / "whole", []
+    options = replace(QUICK, rounds=1, weights="none")
+    teach(ring, whole, options, side=formed_side(), seen=partners)
+    saved = Recommender.load(whole / "rounds/0/student").model.item_encoder(None)
+    torch.testing.assert_close(partners[0].parts.given / partners[0].scale, saved, atol=1e-5, rtol=1e-5)
+    for where, number in (("teacher", 1), ("student", 1)):
+        plug = Plug(where, number, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            teach(ring, tmp_path / "r", options, side=formed_side(), listener=plug)
+    teach(ring, tmp_path / "r", options, side=formed_side())
+    assert weights_of(tmp_path / "r") == weights_of(whole)
 
 
 # --- whole runs -------------------------------------------------------------------------------------------

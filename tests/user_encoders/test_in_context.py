@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError
-from recdistill.user_encoders.in_context import InContextDecoder
+from recdistill.user_encoders.in_context import InContextDecoder, rotated
 from references.in_context import naive_decoder
 
 
@@ -46,6 +46,26 @@ def test_what_is_not_there_is_not_read():
     before, after = made(tokens, there), made(changed, there)
     assert torch.equal(before[:, 12], after[:, 12])
     assert torch.isfinite(after).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_wanted_places_get_the_states_and_gradients_of_all_places(blocks):
+    made, there = decoder(blocks=blocks), torch.rand(5, 13) < 0.7
+    wanted, weights = torch.tensor([0, 3, 6, 9, 12]), torch.randn(5, 5, 16)
+    found = {}
+    for name in ("all", "some"):
+        made.zero_grad()
+        tokens = torch.randn(5, 13, 16, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        states = made(tokens, there)[:, wanted] if name == "all" else made(tokens, there, wanted)
+        (states * weights).sum().backward()
+        found[name] = [states, tokens.grad, *(p.grad.clone() for p in made.parameters())]
+    for one, other in zip(*found.values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_gradient_of_a_turn_is_that_of_its_formula():
+    values = torch.randn(2, 5, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: rotated(x, torch.tensor([0, 3, 1, 12, 7])), values, atol=1e-5)
 
 
 def test_order_counts():

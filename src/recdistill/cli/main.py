@@ -31,6 +31,7 @@ from recdistill.cli import (
     teach_bigrec,
     teach_cost,
     teach_item_head,
+    teach_slim_items,
     teach_student,
 )
 from recdistill.errors import RecdistillError
@@ -50,6 +51,7 @@ teach.app.command("bigrec")(teach_bigrec.bigrec)
 teach.app.command("item-head")(teach_item_head.item_head)
 teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
 teach.app.command("student")(teach_student.student)
+teach.app.command("slim-items")(teach_slim_items.slim_items)
 teach.app.command("cost")(teach_cost.cost)
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")

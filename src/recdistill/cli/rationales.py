@@ -74,8 +74,8 @@ def rationales(
     """Let a language model write about users and items: recdistill rationales kar --dataset d/ --model m/ --out t/.
 
     Options of a system are KEY=VALUE: domain=toys, cuts=[0.5,1], most=15, each_row=[valid,test]; kar: items=false,
-    factors=[genre,mood]; slim: small=lm/, teacher_texts=1000, tuning.epochs=3; llm-cf: share=0.1, answers=3,
-    temperature=0.6, columns=[title,brand]. Then: recdistill distill --strategy kar --knowledge t/.
+    factors=[genre,mood] or factors=ask; slim: small=lm/, teacher_texts=1000, tuning.epochs=3; llm-cf: share=0.1,
+    answers=3, temperature=0.6, columns=[title,brand]. Then: recdistill distill --strategy kar --knowledge t/.
     """
     from functools import partial
 

@@ -133,6 +133,7 @@ def attach_slim_agnostic(
     history: bool = False,
     rank: int = 128,
     inner: int = 128,
+    form: str = "mlp",
     scale: float = 100.0,
 ) -> SequenceModel:
     """Attach SLIM's ID-agnostic recommendation: every vector comes from text, and none belongs to an item.
@@ -148,16 +149,22 @@ def attach_slim_agnostic(
         Whether the hidden state counts beside the rationale.
     inner
         Width of g_t's inner layer; 0: linear.
+    form
+        Of g_t: ``mlp``, or ``transformer``: one block, in which the steps of a rationale read each other.
     scale
         exp(γ) at the start.
     """
     about_items, about_users = _tensor(words["item_vectors"]), chosen_steps(words, steps, use)
     mean, matrix = text_space(about_items, *([about_users] if len(about_users) else []), rank=rank)
     student = model.student
-    output = SlimText(TextTable(mean, matrix, student.hidden_size, inner=inner), about_items, cold=cold)
+    output = SlimText(
+        TextTable(mean, matrix, student.hidden_size, inner=inner, form=form), about_items, cold=cold
+    )
     entry = output
     if not model.tied:
-        entry = SlimText(TextTable(mean, matrix, student.embedding_size, inner=inner), about_items, cold=cold)
+        entry = SlimText(
+            TextTable(mean, matrix, student.embedding_size, inner=inner, form=form), about_items, cold=cold
+        )
     known: UserEncoder | None = None
     if users and len(about_users):
         known = SlimTextUsers(

@@ -19,6 +19,8 @@ from recdistill.config.schema import RunConfig
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, RunError, unknown_name
 from recdistill.export import Recommender
+from recdistill.item_encoders import ITEM_ENCODERS
+from recdistill.knowledge import Knowledge
 from recdistill.losses import LOSSES
 from recdistill.runs import atomic_file, fingerprint
 from recdistill.teachers.item_head.options import ItemHeadOptions
@@ -37,7 +39,7 @@ _TEACHER: Final = tuple(f.name for f in fields(ItemHeadOptions) if f.name not in
 _OWN: Final = {
     "knowledge": "each round makes its own",
     "strategies": "the student learns from its partner alone",
-    "item_encoder": "the item table that the language model reads is that of free vectors",
+    "words": "the student reads items and history alone; its partner brings what language knows",
     "select": "every row is weighted by its ranks",
     "recipe": "it is the name of the run in tables; use label",
     "dataset": "it is said by --dataset",
@@ -126,11 +128,12 @@ def run_mutual(
         Hears how it goes.
     """
     dataset = dataset or SequenceDataset.load(config.dataset)
+    vectors = _item_embeddings(config, dataset, text)
     train = config.train.model_dump()
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives")}
     train.pop("coverage")
     student = StudentSide(
-        lambda: build_model(config, dataset.item_count, None, dataset.cold_items),
+        lambda: build_model(config, dataset.item_count, vectors, dataset.cold_items),
         lambda: construct("loss", LOSSES, config.loss.name, config.loss.options),
         student_spec(config),
         TrainOptions(**train, seed=config.seed),
@@ -139,8 +142,8 @@ def run_mutual(
         **batches,
     )
 
-    def make_teacher(vectors: Tensor) -> ItemHeadPartner:
-        return ItemHeadPartner(lm, vectors, text, teacher, seed=config.seed, instruction=instruction)
+    def make_teacher(table: Tensor) -> ItemHeadPartner:
+        return ItemHeadPartner(lm, table, text, teacher, seed=config.seed, instruction=instruction)
 
     facts = {
         "model": lm.name,
@@ -150,12 +153,37 @@ def run_mutual(
         "instruction": instruction,
         "options": asdict(teacher),
     }
+    if config.item_encoder.name != "ids":
+        facts["item_encoder"] = config.item_encoder.model_dump()
     _begin(out, config, {"mutual": asdict(options), "teacher": facts})
     found = mutual(dataset, student, make_teacher, out=out, options=options, facts=facts, listener=listener)
     for folder in round_folders(out):
         number = int(folder.name)
         write_config(round_config(config, number), folder / "student" / "config.yaml")
     return found
+
+
+def _item_embeddings(
+    config: RunConfig, dataset: SequenceDataset, text: npt.NDArray[np.float32] | None
+) -> Knowledge | None:
+    """Return the item text that the student's item encoder reads, which is the language model's; None: it reads none.
+
+    Raises
+    ------
+    ConfigError
+        It reads some, and there is none; or the encoder does not exist.
+    """
+    name = config.item_encoder.name
+    if name not in ITEM_ENCODERS:
+        raise unknown_name("item encoder", name, ITEM_ENCODERS)
+    if "item_embeddings" not in ITEM_ENCODERS[name].requires:
+        return None
+    if text is None:
+        raise ConfigError(
+            f"item_encoder.name is {name!r}, which forms item vectors from item text, and there is no item text. "
+            "Allowed with --item-text none: ids. Pass --item-text tfidf, or item_encoder.name=ids"
+        )
+    return Knowledge(np.zeros(0, dtype=np.int64), dataset.item_count, item_embeddings=text)
 
 
 def _begin(out: Path, config: RunConfig, settings: dict[str, Any]) -> None:

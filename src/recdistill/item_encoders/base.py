@@ -28,6 +28,8 @@ class ItemEncoder(nn.Module):
     cold_length
         How long the other items' vectors become when the table is folded, next to the mean of the warm ones; None:
         they stay as they are.
+    formed_by_need
+        Whether vectors of a few items cost much less than the whole table: then a loss that reads few forms few.
     cold_length_given
         Whether somebody chose it; else `recdistill.train.distill` picks on validation what is multiplied to it.
     """
@@ -35,6 +37,7 @@ class ItemEncoder(nn.Module):
     item_count: int
     size: int
     requires: frozenset[str] = frozenset()
+    formed_by_need: bool = False
     warm: Tensor | None
     cold_length: float | None
     cold_length_given: bool

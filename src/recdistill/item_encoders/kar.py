@@ -40,6 +40,7 @@ class KarItems(ItemEncoder):
         ``(I,)`` bool, items that training never sees, or None: their e_i is 0, see `recdistill.item_encoders.offsets`.
     """
 
+    formed_by_need = True
     texts: Tensor
     known: Tensor
 

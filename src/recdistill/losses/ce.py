@@ -151,14 +151,6 @@ def chunked_cross_entropy(
     return loss
 
 
-def _without_cold(output: StudentOutput) -> Tensor | None:
-    """Return the ``(I,)`` bias with -inf at the cold items, whose share of the softmax is then exactly 0."""
-    if output.cold is None:
-        return output.item_bias
-    bias = output.item_table.new_zeros(len(output.cold)) if output.item_bias is None else output.item_bias
-    return bias.masked_fill(output.cold, -torch.inf)
-
-
 class CE(Loss):
     """Cross-entropy of the target over all items (softmax loss), chunked and fused.
 
@@ -189,7 +181,7 @@ class CE(Loss):
         return chunked_cross_entropy(
             output.hidden,
             output.item_table,
-            _without_cold(output),
+            output.warm_bias,
             batch.targets,
             chunk_mib=self.chunk_mib,
             dtype=None if self.dtype is None else getattr(torch, self.dtype),

@@ -50,7 +50,7 @@ def sampled_cross_entropy(
         ``(n,)`` log of how often each is expected in the sample.
     """
     offset = log_counts if output.item_bias is None else log_counts - output.item_bias[sample]
-    others = output.hidden @ output.item_table[sample].T - offset  # (S, n)
+    others = output.hidden @ output.vectors(sample).T - offset  # (S, n)
     left_out = sample == targets.unsqueeze(1)  # (S, n)
     if output.cold is not None:
         left_out = left_out | output.cold[sample]

@@ -47,6 +47,51 @@ class _LogSumExp(torch.autograd.Function):
         return *found.results(ctx.dtypes), None, None
 
 
+class _ListAndRest(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        bias: Tensor | None,
+        items: Tensor,
+        targets: Tensor | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        h, E = hidden.to(dtype), table.to(dtype)
+        listed = torch.empty(items.shape, device=h.device)
+        rest = torch.empty(len(h), device=h.device)
+        ranks = None if targets is None else torch.empty_like(targets)
+        for rows in row_chunks(h, len(E)):
+            scores = _scores(h[rows], E, bias)  # (c, I)
+            listed[rows] = scores.gather(1, items[rows].clamp_min(0))
+            if targets is not None and ranks is not None:
+                ranks[rows] = (scores >= scores.gather(1, targets[rows, None])).sum(1)
+            rest[rows] = _without(scores, items[rows], -torch.inf).logsumexp(1)
+        rest.clamp_min_(NOTHING)
+        ctx.save_for_backward(h, E, bias, items, rest)
+        ctx.dtypes = hidden.dtype, table.dtype
+        if ranks is not None:
+            ctx.mark_non_differentiable(ranks)
+        return listed, rest, ranks
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, of_listed: Tensor, of_rest: Tensor, of_ranks: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        h, E, bias, items, rest = ctx.saved_tensors
+        of_listed = of_listed.masked_fill(items == PAD, 0.0)
+
+        found = _Gradients(h, E, bias)
+        for rows in row_chunks(h, len(E)):
+            scores = _scores(h[rows], E, bias)
+            part = _without(scores.sub_(rest[rows].unsqueeze(1)).exp_(), items[rows], 0.0)
+            part.mul_(of_rest[rows].unsqueeze(1))
+            found.add(rows, part.scatter_add_(1, items[rows].clamp_min(0), of_listed[rows]))  # (c, I)
+        return *found.results(ctx.dtypes), None, None, None
+
+
 class _Divergence(torch.autograd.Function):
     """Both passes need the softmax of student and teacher, so the gradients of the plain sum are formed at once.
 
@@ -136,8 +181,46 @@ def _scores(hidden: Tensor, table: Tensor, bias: Tensor | None, left_out: Tensor
     return scores
 
 
+def _without(values: Tensor, items: Tensor, value: float) -> Tensor:
+    """Write a value at each row's ``(c, M)`` items of ``(c, I)`` values, and return them; `PAD` is nowhere."""
+    first = items.amax(1, keepdim=True)  # where a list is shorter, one of its own items again
+    places = torch.where(items == PAD, first, items)
+    kept = values[:, 0].clone()
+    values.scatter_(1, places.clamp_min(0), value)
+    values[:, 0] = torch.where(first.squeeze(1) == PAD, kept, values[:, 0])  # an empty list leaves all
+    return values
+
+
+def catalogue_list(
+    output: StudentOutput, items: Tensor, targets: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the scores ``(S, M)`` of listed items and ``(S,)`` the log-sum-exp of all others, both float32.
+
+    Reading listed scores off those of all items costs less than forming them from M vectors a row, and so do their
+    gradients.
+
+    Parameters
+    ----------
+    output
+        The student's answer; gradients go to its hidden states, item table and bias.
+    items
+        ``(S, M)``, each once, `PAD` where a list is shorter: its score is anything, without gradient. Where no other
+        item is left, the log-sum-exp is `NOTHING`.
+    targets
+        ``(S,)`` items whose 1-based pessimistic ranks ``(S,)`` are counted on the way; None: none are returned.
+    """
+    dtype = product_dtype(output)
+    with torch.autocast(output.hidden.device.type, enabled=False):
+        found: tuple[Tensor, Tensor, Tensor | None] = _ListAndRest.apply(  # type: ignore[no-untyped-call]
+            output.hidden, output.item_table, output.item_bias, items, targets, dtype
+        )
+    return found
+
+
 def catalogue_log_sum_exp(output: StudentOutput, left_out: Tensor) -> Tensor:
     """Return ``(S,)`` float32, the log-sum-exp of each row's scores over all items that are not left out.
+
+    Items that training never saw (`StudentOutput.cold`) are left out as well: here they could only be negatives.
 
     Summing what is left, and not subtracting what is left out, loses no digits where the latter is most of it.
 
@@ -151,7 +234,7 @@ def catalogue_log_sum_exp(output: StudentOutput, left_out: Tensor) -> Tensor:
     dtype = product_dtype(output)
     with torch.autocast(output.hidden.device.type, enabled=False):
         sums: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
-            output.hidden, output.item_table, output.item_bias, left_out, dtype
+            output.hidden, output.item_table, output.warm_bias, left_out, dtype
         )
     return sums
 

@@ -122,6 +122,8 @@ class CD(ListStrategy):
         """Return ``(S,)``, eq. (1) of each row."""
         listed = teacher_list(batch, self.pool, exclude_target=True, exclude_history=self.exclude_history)
         items = self.draw(output, batch, listed)  # (S, m), PAD where nothing was drawn
+        if self.teacher.source == "list":  # of a cold item that it does not list the teacher says nothing
+            items = items.masked_fill(output.is_cold(items) & (place_in(listed.items, items) == PAD), PAD)
         mask = (items != PAD) & listed.mask.any(1, keepdim=True)
         labels = torch.sigmoid((self.teacher(batch, items) + self.shift) / self.scale)  # (S, m)
         scores = output.scores(items).float()
@@ -155,7 +157,7 @@ class CD(ListStrategy):
         item_count, rows = output.item_table.shape[0], len(output.hidden)
         count = min(self.candidates, item_count)
         candidates = torch.randperm(item_count, device=output.hidden.device)[:count]  # (c,)
-        scores = output.hidden @ output.item_table[candidates].T  # (S, c)
+        scores = output.hidden @ output.vectors(candidates).T  # (S, c)
         if output.item_bias is not None:
             scores = scores + output.item_bias[candidates]
         best = min(count, max(1, math.ceil(count * self.pool / item_count)))

@@ -168,7 +168,8 @@ class DCD(ListStrategy):
             return listed.items, listed.mask
         pool = student_top_list(output, self.pool)  # best first
         banned = unwanted_items(batch, target=self.exclude_target, history=self.exclude_history)
-        return pool, place_in(torch.cat([listed.items, banned], dim=1), pool) == PAD
+        allowed = place_in(torch.cat([listed.items, banned], dim=1), pool) == PAD
+        return pool, allowed & ~output.is_cold(pool)
 
     def discrepancy(self, gap: Tensor, item_count: int) -> Tensor:
         """Return (1) or (2) of a gap in places."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recdistill.strategies.lookup import place_in
-from recdistill.types import PAD
+from recdistill.types import PAD, StudentOutput
 
 _ROUNDS = 8  # of drawing anew: at 3 % banned items one item in 10^12 is still banned afterwards
 
@@ -35,6 +35,17 @@ def draw_columns(log_weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = columns.masked_fill(values == -torch.inf, keys.shape[1]).sort(1).values
     drawn = columns < keys.shape[1]
     return columns.masked_fill(~drawn, 0), drawn
+
+
+def draw_negatives(output: StudentOutput, n: int, banned: Tensor) -> Tensor:
+    """Draw n items for each row as `draw_items` does, none of them an item that training never saw."""
+    if output.cold is None:
+        return draw_items(output.item_table.shape[0], n, banned)
+    warm = (~output.cold).nonzero().squeeze(1)  # (m,)
+    place = torch.full((len(output.cold) + 1,), PAD, device=warm.device)  # the last entry answers for PAD
+    place[warm] = torch.arange(len(warm), device=warm.device)
+    drawn = draw_items(len(warm), n, place[banned])
+    return warm[drawn.clamp_min(0)].masked_fill(drawn == PAD, PAD)
 
 
 def draw_items(item_count: int, n: int, banned: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def item_side_loss(output: StudentOutput, listed: TeacherList, most: int) -> Ten
     total = output.hidden.new_zeros(len(listed.items), dtype=torch.float32)
     if not len(items):
         return total
-    scores = (output.item_table[items] @ output.hidden.T).float()  # (j, S); an item's bias cancels
+    scores = (output.vectors(items) @ output.hidden.T).float()  # (j, S); an item's bias cancels
     ordered, rows = places.sort(dim=1, stable=True)  # rows that do not list it come last
     scores = scores.gather(1, rows)
     below = scores.flip(1).logcumsumexp(1).flip(1)

@@ -66,7 +66,7 @@ def batch_items(batch: Batch, known: Tensor, most: int | None = None) -> Tensor:
 
 def student_vectors(output: StudentOutput, items: Tensor, table: Table) -> Tensor:
     """Return ``(n, d)``, the student's vectors of ``(n,)`` items in its input or output table."""
-    return output.embed_items(items) if table == "input" else output.item_table[items]
+    return output.embed_items(items) if table == "input" else output.vectors(items)
 
 
 def student_size(task: Task, table: Table) -> int:

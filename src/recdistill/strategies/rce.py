@@ -128,6 +128,8 @@ class RCE(ListStrategy):
         spare = unwanted.shape[1]
         ranking = student_top_list(output, max(self.pool, self.k) + spare)  # (S, n + spare)
         allowed = (place_in(unwanted, ranking) == PAD) & listed.mask.any(1, keepdim=True)
+        if self.teacher_scores == "list":  # of a cold item that it does not list the teacher says nothing
+            allowed &= ~output.is_cold(ranking) | (place_in(top, ranking) != PAD)
         place = allowed.cumsum(1) - 1
         own = ranking.masked_fill(~allowed | (place >= self.k), PAD)[:, : self.k + spare]
         allowed &= place < self.pool

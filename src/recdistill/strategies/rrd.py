@@ -39,7 +39,7 @@ from torch import Tensor
 
 from recdistill.strategies.base import ListStrategy
 from recdistill.strategies.catalogue import catalogue_log_sum_exp
-from recdistill.strategies.draws import draw_columns, draw_items
+from recdistill.strategies.draws import draw_columns, draw_negatives
 from recdistill.strategies.listwise import log_sum_exp, relaxed_ranking_loss
 from recdistill.strategies.options import one_of, positive
 from recdistill.strategies.teacher_lists import TeacherList, teacher_list, teacher_ranking, unwanted_items
@@ -125,4 +125,4 @@ class RRD(ListStrategy):
     def _others(self, output: StudentOutput, batch: Batch, unwanted: Tensor) -> Tensor:
         """Return ``(S, |Z|)`` sampled items, `PAD` where none is left to draw."""
         banned = torch.cat([teacher_ranking(batch)[0][:, : self.pool], unwanted], dim=1)
-        return draw_items(output.item_table.shape[0], self.samples, banned)
+        return draw_negatives(output, self.samples, banned)

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.strategies.base import ListStrategy
-from recdistill.strategies.catalogue import catalogue_divergence, catalogue_log_sum_exp
+from recdistill.strategies.catalogue import catalogue_divergence, catalogue_list
 from recdistill.strategies.listwise import NOTHING
 from recdistill.strategies.options import one_of, positive
 from recdistill.strategies.teacher_lists import TeacherList, teacher_list
@@ -50,6 +50,8 @@ from recdistill.strategies.teacher_scores import TeacherScores
 from recdistill.types import PAD, Batch, StudentOutput, Task
 
 Teacher = Literal["log_probabilities", "distances", "dot", "cosine", "l2", "squared_l2"]
+#: Where `SoftLabels.count_ranks` leaves ``(S,)`` 1-based pessimistic ranks, see `StudentOutput.shared`.
+TARGET_RANKS: Final = "target_ranks"
 _VECTORS: Final = ("dot", "cosine", "l2", "squared_l2")
 _SURE = -1e-7  # the largest log-probability of a whole list: what is left of 1 has a logarithm
 _TOLERANCE = 1e-3  # by which the probabilities of a list may exceed 1
@@ -101,7 +103,11 @@ class SoftLabels(ListStrategy):
         self.vectors = TeacherScores(teacher, standardise=False) if teacher in _VECTORS else None
         fields = {"ranking", "ranking_distance"}
         self.requires = frozenset({"query_embeddings", "item_embeddings"} if self.vectors else fields)
-        self._checked = False
+        self._checked = self._count_ranks = False
+
+    def count_ranks(self) -> None:
+        """From now on leave the targets' ranks with the student's answer, under `TARGET_RANKS`, where all is scored."""
+        self._count_ranks = True
 
     def prepare(self, task: Task) -> None:
         """Take the teacher's item vectors, or the median of the distances, where they are needed."""
@@ -120,13 +126,22 @@ class SoftLabels(ListStrategy):
             return self._over_catalogue(output, batch, self.vectors)
         listed = teacher_list(batch, self.k, exclude_target=False, exclude_history=False)
         teacher, mask = self._teacher(batch, listed), listed.mask
-        student = output.scores(listed.items).float()  # (S, M)
-        if self.support == "catalogue":
-            rest = catalogue_log_sum_exp(output, listed.items.masked_fill(~mask, PAD))
+        if self.support == "list":
+            student = output.scores(listed.items).float()  # (S, M)
+        else:
+            student, rest = self._list_and_rest(output, batch, listed.items.masked_fill(~mask, PAD))
             student = torch.cat([student, rest.unsqueeze(1)], dim=1)  # (S, M + 1)
             some = mask.any(1) & (rest > NOTHING / 2)  # a list can hold the whole catalogue
             mask = torch.cat([mask, some.unsqueeze(1)], dim=1)
         return self.temperature**2 * divergence(teacher, student, mask, self.temperature)
+
+    def _list_and_rest(self, output: StudentOutput, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u of eq. (3) in its two parts; ranks that are counted on the way are left with `output`."""
+        targets = batch.targets if self._count_ranks else None
+        student, rest, ranks = catalogue_list(output, items, targets)
+        if ranks is not None:
+            output.shared(TARGET_RANKS, lambda: ranks)
+        return student, rest
 
     @torch.no_grad()
     def _teacher(self, batch: Batch, listed: TeacherList) -> Tensor:

@@ -90,7 +90,7 @@ def sampled_ranks(output: StudentOutput, items: Tensor, samples: int, *, own: Te
     if "logits" in output.__dict__:
         others = output.logits[:, drawn]  # (S, samples)
     else:
-        others = output.hidden @ output.item_table[drawn].T
+        others = output.hidden @ output.vectors(drawn).T
         others = others if output.item_bias is None else others + output.item_bias[drawn]
     own = output.scores(items) if own is None else own
     ordered = others.float().sort(1).values

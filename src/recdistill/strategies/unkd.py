@@ -36,10 +36,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from recdistill.strategies.base import ListStrategy
+from recdistill.strategies.lookup import place_in
 from recdistill.strategies.options import positive
 from recdistill.strategies.teacher_lists import TeacherList, teacher_list
 from recdistill.strategies.weights import divided
-from recdistill.types import Batch, StudentOutput, Task
+from recdistill.types import PAD, Batch, StudentOutput, Task
 
 _ROUNDS = 16
 
@@ -104,6 +105,8 @@ class UnKD(ListStrategy):
             batch, self.pool, exclude_target=self.exclude_target, exclude_history=self.exclude_history
         )
         better, worse, mask = self.draw(listed)  # (S, P)
+        # an item that nobody bought and the teacher does not list is no worse than one it lists
+        mask &= ~output.is_cold(worse) | (place_in(listed.items, worse) != PAD)
         scores = output.scores(torch.cat([better, worse], dim=1)).float()  # (S, 2 P)
         losses = softplus(scores[:, better.shape[1] :] - scores[:, : better.shape[1]])
         return divided(losses.masked_fill(~mask, 0.0).sum(1), mask.sum(1).float())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -114,7 +115,21 @@ class SequenceModel(nn.Module):
         hidden = self.encode(batch.history, batch.lengths, batch.positions, batch.row_ids)
         warm = self.output_encoder.warm
         cold = None if warm is None else ~warm.flatten()  # (I,)
-        return StudentOutput(hidden, self.output_encoder(None), self.item_bias, self.item_encoder, cold)
+        return StudentOutput(hidden, self._table(), self.item_bias, self.item_encoder, cold)
+
+    def _table(self) -> Tensor | Callable[[Tensor | None], Tensor]:
+        """Return the output table, or what forms as much of it as a loss reads, where forming is dear."""
+        encoder = self.output_encoder
+        if not encoder.formed_by_need:
+            return encoder(None)  # type: ignore[no-any-return]
+        graph = torch.is_grad_enabled()
+
+        def form(items: Tensor | None) -> Tensor:
+            with torch.set_grad_enabled(graph):  # whoever asks first may need no gradient, and others do
+                found: Tensor = encoder(items)
+            return found
+
+        return form
 
     @torch.no_grad()
     def score(self, history: Tensor, row_ids: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +55,7 @@ def distill(
     only: npt.ArrayLike | None = None,
     filter_seen: bool = False,
     reporter: Reporter | None = None,
+    on_best: Callable[[], None] | None = None,
 ) -> Recommender:
     """Train a student and return the best epoch on validation as a recommender. The test rows are not touched.
 
@@ -87,6 +88,8 @@ def distill(
         Whether validation leaves out the items of the history.
     reporter
         Hears how training goes.
+    on_best
+        Called whenever a better epoch was kept, with `model` as it is then.
 
     Raises
     ------
@@ -131,6 +134,11 @@ def distill(
     def snapshot() -> Recommender:
         return Recommender.from_model(model, dataset, spec, length)
 
+    def keep() -> None:
+        snapshot().save(folder / "best")
+        if on_best is not None:
+            on_best()
+
     def validate() -> Metrics:
         return validation(model, dataset, length, filter_seen).metrics((1, 10, 20))
 
@@ -154,7 +162,7 @@ def distill(
         objective,
         loader,
         validate,
-        lambda: snapshot().save(folder / "best"),
+        keep,
         options,
         folder,
         accelerator=accelerator,

@@ -12,24 +12,50 @@ Zhang and Sennrich's (2019, arXiv 1910.07467), the gate Shazeer's (2020, arXiv 2
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recdistill.errors import ConfigError
+from recdistill.students.layers import Dropout
 
 _BASE = 10000.0  # of the rotary angles, as in the paper
 _EPS = 1e-6
 
 
-def rotated(values: Tensor) -> Tensor:
-    """Return ``(S, h, T, n)`` values turned by their position 0 .. T-1; n is even."""
+class _Turned(torch.autograd.Function):
+    """Pairs of numbers turned; the gradient is turned back. One pass over memory each way, where autograd needs six."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(values, cosine, sine)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradient, cosine, -sine), None, None
+
+
+def _turned(values: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    half = values.shape[-1] // 2
+    first, second = values[..., :half], values[..., half:]
+    found = torch.empty_like(values)
+    found[..., :half] = torch.addcmul(first * cosine, second, sine, value=-1)
+    found[..., half:] = torch.addcmul(second * cosine, first, sine)
+    return found
+
+
+def rotated(values: Tensor, places: Tensor) -> Tensor:
+    """Return ``(S, T, h, n)`` values turned by their ``(T,)`` places; n is even."""
     half = values.shape[-1] // 2
     speeds = _BASE ** (-torch.arange(half, device=values.device) / half)
-    angles = torch.arange(values.shape[2], device=values.device)[:, None] * speeds  # (T, n / 2)
-    cosine, sine = angles.cos().to(values.dtype), angles.sin().to(values.dtype)
-    first, second = torch.split(values, half, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    angles = (places[:, None] * speeds).unsqueeze(1)  # (T, 1, n / 2)
+    turned: Tensor = _Turned.apply(values, angles.cos().to(values.dtype), angles.sin().to(values.dtype))  # type: ignore[no-untyped-call]
+    return turned
 
 
 class DecoderBlock(nn.Module):
@@ -48,24 +74,37 @@ class DecoderBlock(nn.Module):
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__()
         inner = -(-8 * size // 3 // 8) * 8  # two thirds of 4 d, in eights: as many weights as an ungated one
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropped = heads, Dropout(dropout)
         self.before_attention, self.before_gate = nn.RMSNorm(size, eps=_EPS), nn.RMSNorm(size, eps=_EPS)
         self.projection = nn.Linear(size, 3 * size, bias=False)  # queries, keys, values
         self.output = nn.Linear(size, size, bias=False)
         self.expand = nn.Linear(size, 2 * inner, bias=False)  # W_1, W_3
         self.contract = nn.Linear(inner, size, bias=False)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return ``(S, T, d)`` for ``(S, T, d)`` tokens and the ``(S, 1, T, T)`` bool mask of what may be read."""
-        parts = self.projection(self.before_attention(tokens)).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = F.scaled_dot_product_attention(rotated(query), rotated(key), value, attn_mask=mask)
-        tokens = tokens + self._dropped(self.output(mixed.transpose(1, 2).flatten(2)))
-        gate, values = self.expand(self.before_gate(tokens)).chunk(2, dim=-1)
-        return tokens + self._dropped(self.contract(F.silu(gate) * values))
+    def forward(self, tokens: Tensor, mask: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Return ``(S, T, d)`` for ``(S, T, d)`` tokens and the ``(S, T, T)`` bool mask of what may be read.
 
-    def _dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout, self.training)
+        With ``(W,)`` `wanted` places, only theirs are formed: ``(S, W, d)``.
+        """
+        places, normed = torch.arange(tokens.shape[1], device=tokens.device), self.before_attention(tokens)
+        asking, asked = normed, places
+        if wanted is not None:
+            tokens, asking, mask, asked = tokens[:, wanted], normed[:, wanted], mask[:, wanted], wanted
+        # maps one by one: the gradient of a part of one product would be copied into that of the whole
+        maps = self.projection.weight.chunk(3)
+        query, key, value = (
+            F.linear(read, one).view(*read.shape[:2], self.heads, -1)
+            for read, one in zip((asking, normed, normed), maps, strict=True)
+        )
+        query, key, value = (
+            part.transpose(1, 2) for part in (rotated(query, asked), rotated(key, places), value)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.unsqueeze(1))
+        tokens = tokens + self.dropped(self.output(mixed.transpose(1, 2).flatten(2)))
+        gate, up = self.expand.weight.chunk(2)
+        normed = self.before_gate(tokens)
+        added: Tensor = self.dropped(self.contract(F.silu(F.linear(normed, gate)) * F.linear(normed, up)))
+        return tokens + added
 
 
 class InContextDecoder(nn.Module):
@@ -99,8 +138,8 @@ class InContextDecoder(nn.Module):
         self.blocks = nn.ModuleList([DecoderBlock(size, heads, dropout) for _ in range(blocks)])
         self.last = nn.RMSNorm(size, eps=_EPS)
 
-    def forward(self, tokens: Tensor, there: Tensor) -> Tensor:
-        """Return ``(S, T, d)`` states.
+    def forward(self, tokens: Tensor, there: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Return ``(S, T, d)`` states, or those at the wanted places alone.
 
         Parameters
         ----------
@@ -108,11 +147,14 @@ class InContextDecoder(nn.Module):
             ``(S, T, d)``.
         there
             ``(S, T)`` bool; a token that is not there is read by none but itself.
+        wanted
+            ``(W,)`` places whose states are asked for, or None: all. The last block forms no others.
         """
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         own = steps[:, None] == steps
         mask = (steps[:, None] >= steps) & (there[:, None, :] | own)  # (S, T, T)
-        for block in self.blocks:
-            tokens = block(tokens, mask.unsqueeze(1))
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, mask, wanted if number == last else None)
         states: Tensor = self.last(tokens)
         return states

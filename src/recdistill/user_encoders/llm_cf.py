@@ -145,11 +145,16 @@ class LlmCf(InContext):
         thought = self.thought(self.words[which] * self.words.shape[1] ** 0.5)
         return torch.stack([behaviour, thought, self.label(self.labels[which].long())], dim=1)
 
+    @property
+    def listens(self) -> bool:
+        """Whether eq. (5) is formed."""
+        return self.training and self.term_weight > 0
+
     def hear(self, states: Tensor, shown: Tensor, there: Tensor) -> None:
         """Form eq. (5)."""
-        if not self.training or not self.term_weight:
+        if not self.listens:
             return
-        told = states[:, :-1:3][there]  # (n, H) at the behaviour tokens
+        told = states[there]  # (n, H)
         close = F.cosine_similarity(self.recall(told), self.words[shown[there]], dim=1)
         self._term = 1 - close.mean() if len(close) else states.new_zeros(())
 

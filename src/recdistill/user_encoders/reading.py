@@ -95,8 +95,8 @@ class InContext(UserEncoder):
         newest = newest_items(history, lengths, positions, self.last_items)  # (S, w)
         shown = self.shown_to(row_ids, newest)  # (S, K)
         there = shown != PAD
-        states = self.states(shown, newest)  # (S, 3 K + 1, H)
-        self.hear(states, shown, there)
+        states = self.states(shown, newest)  # (S, K + 1, H), or (S, 1, H)
+        self.hear(states[:, :-1], shown, there)
         added = hidden + self.weight * states[:, -1].to(hidden.dtype)
         return torch.where(there.any(1, keepdim=True), added, hidden)
 
@@ -116,15 +116,23 @@ class InContext(UserEncoder):
         newest = newest_items(history, lengths, None, self.last_items)
         return self.shown_to(lengths.new_full((len(history),), PAD), newest)
 
+    @property
+    def listens(self) -> bool:
+        """Whether the states at the examples are heard; else none but the row's own is formed."""
+        return False
+
     def states(self, shown: Tensor, newest: Tensor) -> Tensor:
-        """Return ``(S, 3 K + 1, H)`` of eq. (3)."""
+        """Return ``(S, n, H)`` of eq. (3): at the row's own token, which is last, and before it, where somebody
+        listens, at the K behaviour tokens."""
         which, place = torch.unique(shown.clamp_min(0), return_inverse=True)
         tokens = self.tokens_of(which)[place]  # (S, K, 3, H)
         tokens = torch.cat([tokens.flatten(1, 2), self.behaviours(newest, None).unsqueeze(1)], dim=1)
         there = torch.cat(
             [(shown != PAD).repeat_interleave(3, dim=1), shown.new_ones(len(shown), 1).bool()], dim=1
         )
-        states: Tensor = self.decoder(tokens, there)
+        own = tokens.shape[1] - 1
+        wanted = torch.arange(0 if self.listens else own, own + 1, 3, device=tokens.device)
+        states: Tensor = self.decoder(tokens, there, wanted)
         return states
 
     def behaviours(self, newest: Tensor, items: Tensor | None) -> Tensor:
@@ -146,7 +154,7 @@ class InContext(UserEncoder):
         raise NotImplementedError
 
     def hear(self, states: Tensor, shown: Tensor, there: Tensor) -> None:
-        """Look at the states of a forward pass; in training eq. (5) is formed of them."""
+        """Look at the states ``(S, K, H)`` at the behaviour tokens, or at nothing; in training eq. (5) is formed."""
 
     def saved_options(self) -> dict[str, Any]:
         """Return the options, but for those of training."""

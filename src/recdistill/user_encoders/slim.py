@@ -108,7 +108,8 @@ class SlimTextUsers(UserEncoder):
         return torch.where((at >= 0).unsqueeze(1), said + hidden if self.history else said, hidden)
 
     def _formed(self, texts: Tensor) -> Tensor:
-        formed = self.text_table.formed(texts) * has_vector(texts).unsqueeze(-1)  # (S, P, H)
+        there = has_vector(texts)  # (S, P)
+        formed = self.text_table.formed(texts, there) * there.unsqueeze(-1)  # (S, P, H)
         return self.log_scale.exp() * (formed * self.steps.softmax(0).unsqueeze(-1)).sum(1)
 
     @torch.no_grad()

@@ -128,7 +128,7 @@ def ground_answers(
     options
         See `GroundOptions`.
     facts
-        JSON-able, for the manifest: model, prompt, decoding.
+        JSON-able, for the manifest: model, prompt, decoding; another teacher's name and source.
     injection
         What corrects the distances, or None.
     choose
@@ -169,8 +169,9 @@ def ground_answers(
     if injection is not None and choose:
         injection, tuning = _tuned(injection, space, dataset, rows)
     manifest = {
-        **(facts or {}),
         "teacher": "bigrec",
+        "source": "arXiv 2308.08434",
+        **(facts or {}),
         "metric": options.metric,
         "distance": options.metric if injection is None else f"injected {options.metric}",
         "grounding": asdict(options),
@@ -178,7 +179,6 @@ def ground_answers(
         "encoder_fingerprint": encoder.fingerprint,
         "injection": {"kind": "none"} if injection is None else injection.facts,
         "injection_tuning": {f"{gamma:g}": value for gamma, value in tuning.items()},
-        "source": "arXiv 2308.08434",
         "top_k": min(options.top_k, dataset.item_count),
         **provenance(dataset),
     }

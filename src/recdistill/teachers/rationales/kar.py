@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +43,13 @@ from recdistill.teachers.rationales.asking import (
     user_table,
 )
 from recdistill.teachers.rationales.encoding import WordEncoder, make_encoder
+from recdistill.teachers.rationales.factors import ask_factors, factor_request, kept_factors
 from recdistill.teachers.rationales.moments import Keep, Moments, moments, readable
 from recdistill.teachers.rationales.wording import Domain, domain, fitted, kar_item, kar_user
 from recdistill.types import Split
+
+#: The value of `Kar.factors` that lets the language model name them.
+ASK: Final = "ask"
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Kar:
     domain
         Which words: films, games, toys, books, generic.
     factors
-        Instead of the domain's.
+        Instead of the domain's: a list; or ``ask``, and the language model is asked for them once, see
+        `recdistill.teachers.rationales.factors`.
     cuts, most, keep, each_row
         When a user is described and of what, see `recdistill.teachers.rationales.moments.moments`.
     users, items
@@ -65,12 +71,12 @@ class Kar:
     Raises
     ------
     ConfigError
-        Neither side is asked about, or the domain does not exist.
+        Neither side is asked about, the domain does not exist, or `factors` is another word than ``ask``.
     """
 
     name: ClassVar[str] = "kar"
     domain: str = "generic"
-    factors: Sequence[str] = ()
+    factors: Sequence[str] | Literal["ask"] = ()
     cuts: Sequence[float] = (0.5,)
     most: int = 15
     keep: Keep = "first"
@@ -83,12 +89,22 @@ class Kar:
             raise ConfigError(
                 "users and items are both off, so nothing would be asked. Allowed: one or both. Leave out users=false."
             )
+        if isinstance(self.factors, str) and self.factors != ASK:
+            raise ConfigError(
+                f"factors is {self.factors!r}. Allowed: a list, or {ASK}. Pass factors=[genre,mood] or factors={ASK}."
+            )
         _ = self.words
 
     @property
     def words(self) -> Domain:
-        """The domain's words."""
-        return domain(self.domain, self.factors)
+        """The domain's words, with the factors that were given."""
+        return domain(self.domain, () if self.factors == ASK else self.factors)
+
+    def words_in(self, folder: Path) -> Domain:
+        """The same with the factors that were asked for and lie in `folder`; until then the domain's stand for them."""
+        return domain(
+            self.domain, (kept_factors(folder) if self.factors == ASK else None) or self.words.factors
+        )
 
     def moments(self, work: Work) -> Moments:
         """Return when users are described; none where they are not asked about."""
@@ -98,20 +114,26 @@ class Kar:
         return moments(work.dataset, self.cuts, most=self.most, keep=self.keep, each_row=self.each_row)
 
     def asks(self, work: Work) -> dict[str, Requests]:
-        """Return the prompts: of items by item, of users by the newest event that is told."""
-        titles = work.dataset.catalogue.titles
+        """Return the prompts: for factors, of items by item, of users by the newest event that is told."""
+        titles, words = work.dataset.catalogue.titles, self.words_in(work.out)
         items = [
-            GenerationRequest(item, kar_item(self.words, title))
+            GenerationRequest(item, kar_item(words, title))
             for item, title in enumerate(titles)
             if title and self.items
         ]
-        users = user_requests(work, self.moments(work), self.words)
-        return {name: requests for name, requests in (("items", items), ("users", users)) if requests}
+        users = user_requests(work, self.moments(work), words)
+        open_yet = self.factors == ASK and kept_factors(work.out) is None
+        factors = [factor_request(self.words)] if open_yet else []
+        kinds = (("factors", factors), ("items", items), ("users", users))
+        return {name: requests for name, requests in kinds if requests}
 
     def make(self, work: Work) -> tuple[Words, dict[str, pl.DataFrame], WordEncoder]:
-        """Ask, items first, and encode both sides with one encoder."""
+        """Ask, factors first, then items, and encode both sides with one encoder."""
+        if self.factors == ASK:
+            ask_factors(work, self.words, {"maker": self.name})
+        words = self.words_in(work.out)
         asked, data = self.asks(work), work.dataset
-        settings = {"maker": self.name, "prompt": self.words.fingerprint}
+        settings = {"maker": self.name, "prompt": words.fingerprint}
         items = work.ask("items", asked.get("items", ()), settings)
         made, requests = self.moments(work), asked.get("users", ())
         said = work.ask("users", requests, settings)
@@ -134,7 +156,8 @@ class Kar:
             "generator": dict(work.generator.settings),
             "encoder": encoder.name,
             "domain": self.domain,
-            "factors": list(self.words.factors),
+            "factors": list(words.factors),
+            "factors_asked": self.factors == ASK,
             "cuts": list(self.cuts),
             "most": self.most,
             "keep": self.keep,

@@ -120,6 +120,14 @@ def numbered(titles: Sequence[str]) -> str:
     return "\n".join(f"{number}. {title}" for number, title in enumerate(titles, 1))
 
 
+def kar_factors(words: Domain) -> str:
+    """Return the question that KAR begins with: which factors matter in this domain. It names none itself."""
+    return (
+        f"People choose among {words.items}. By which features of {words.items} can one tell what a person likes? Name "
+        'eight to ten, each in one to four words, as a JSON list: ["...", "..."]\nAnswer:\n'
+    )
+
+
 def kar_user(words: Domain, titles: Sequence[str]) -> str:
     """Return the prompt of KAR's reasoning about a user: his history, oldest first, and the factors."""
     return (

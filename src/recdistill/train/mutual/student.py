@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,20 @@ import numpy.typing as npt
 from recdistill.data.sequences import SequenceDataset
 from recdistill.export import Recommender
 from recdistill.export.as_teacher import knowledge_of
+from recdistill.item_encoders import Ids
 from recdistill.knowledge import Knowledge, load_knowledge, save_knowledge
 from recdistill.losses import Loss
 from recdistill.runs import MANIFEST
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
+from recdistill.teachers.training_state import read_parameters, write_parameters
 from recdistill.train.batches import Supervision
 from recdistill.train.distill import distill
 from recdistill.train.loop import Reporter, TrainOptions
 
 Ints = npt.NDArray[np.int64]
+#: In a phase's run folder: the best epoch's parameters, where item vectors are formed from others.
+PARTS: Final = "best-parts.safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class StudentSide:
     Attributes
     ----------
     make
-        Returns a new student with its start weights, always the same; its item encoders are plain tables of ids.
+        Returns a new student with its start weights, always the same, with any item encoders.
     make_loss
         Returns L_r.
     spec
@@ -88,7 +92,7 @@ class StudentSide:
         reporter
             Hears how it goes.
         """
-        model = self.make() if start is None else Recommender.load(start).model
+        model, forms = self._begin(start)
         seed = self.options.seed
         if phase:
             seed = int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])
@@ -108,7 +112,20 @@ class StudentSide:
             only=only,
             filter_seen=self.filter_seen,
             reporter=reporter,
+            on_best=(lambda: write_parameters(out / PARTS, model)) if forms else None,
         )
+
+    def _begin(self, start: Path | None) -> tuple[SequenceModel, bool]:
+        """Return the student as a phase begins it, and whether its item vectors are formed: then a saved student, whose
+        vectors are plain tables, would forget what forms them, and its parts are kept besides."""
+        model = self.make()
+        forms = any(not isinstance(one, Ids) for one in (model.item_encoder, model.output_encoder))
+        if start is None:
+            return model, forms
+        if not forms:
+            return Recommender.load(start).model, False
+        read_parameters(start / PARTS, model)
+        return model, True
 
 
 def answers_of(

@@ -57,6 +57,8 @@ class Partner(ListStrategy):
         # The temperature is already in what the partner answered, and is brought into the scores below.
         self.soft = SoftLabels(teacher="dot" if exact else "log_probabilities", temperature=1.0, k=k)
         self.temperature, self.weights, self.requires = temperature, weights, self.soft.requires
+        if weights is not None and weights.own is None:
+            self.soft.count_ranks()
 
     def prepare(self, task: Task) -> None:
         """Take the partner's item vectors, where all items are compared."""
@@ -73,7 +75,7 @@ class Partner(ListStrategy):
             output.hidden / self.temperature, output.item_table, bias, output.embed_items, output.cold
         )  # scores / T
         values = self.temperature**2 * self.soft.per_row(cooled, batch)
-        return values if self.weights is None else values * self.weights(output, batch)
+        return values if self.weights is None else values * self.weights(cooled, batch)
 
 
 def term_of(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from recdistill.strategies.catalogue import row_chunks
+from recdistill.strategies.soft_labels import TARGET_RANKS
 from recdistill.types import Batch, StudentOutput
 
 Ints = npt.NDArray[np.int64]
@@ -32,7 +33,14 @@ def rank_gap_weights(own: Tensor, other: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ranks_now(output: StudentOutput, targets: Tensor) -> Tensor:
-    """Return ``(S,)`` 1-based pessimistic ranks of the ``(S,)`` targets in a model's scores, a few rows at a time."""
+    """Return ``(S,)`` 1-based pessimistic ranks of the ``(S,)`` targets in a model's scores, a few rows at a time.
+
+    They are counted here unless somebody counted them when he scored all items.
+    """
+    return output.shared(TARGET_RANKS, lambda: _counted(output, targets))
+
+
+def _counted(output: StudentOutput, targets: Tensor) -> Tensor:
     hidden, table = output.hidden.float(), output.item_table.float()
     ranks = torch.empty_like(targets)
     for rows in row_chunks(hidden, len(table)):
