@@ -141,9 +141,9 @@ def _spread(ray: Any, actors: list[Any], tasks: Sequence[Any], what: str) -> Ite
             continue
         yield number, result
     if failed is not None:
-        number, error = failed
-        cause = getattr(error, "cause", None) or error
+        number, reason = failed
+        cause = getattr(reason, "cause", None) or reason
         raise RunError(
             f"shard {number} of {what} failed on a worker: {cause}. The finished shards are kept: correct the cause "
             "and give the same command again."
-        ) from error
+        ) from reason

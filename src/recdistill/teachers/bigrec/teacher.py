@@ -243,7 +243,8 @@ def _grounded_parts(
 ) -> Generator[tuple[int, dict[str, npt.NDArray[Any]]], None, None]:
     """Yield the number and the arrays of each part, here or from the workers of a cluster."""
     if cluster is None:
-        here = GroundWorker(*worker, progress)
+        here = GroundWorker(*worker)
+        here.progress = progress
         yield from ((number, here.run(part)) for number, part in enumerate(parts))
         return
     for number, arrays in cluster.run(GroundWorker, worker, parts, "the rows to be grounded"):
