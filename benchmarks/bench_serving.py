@@ -32,8 +32,8 @@ import numpy as np
 import torch
 
 import report
-from bench_training import make_environment
 import serving_parts as parts
+from bench_training import make_environment
 from recdistill.serve import Engine
 from recdistill.serve.sessions import session
 
@@ -245,8 +245,8 @@ def _markdown(content: dict[str, Any]) -> str:
     if "rectools" in content:
         theirs, ours = content["rectools"], content["sizes"][0]["times"]["engine"]
         text += (
-            f"\n\nRecTools `recommend`, one user, {content['sizes'][0]['items']:,} items: p50 {theirs['p50_ms']:.2f} ms, "
-            f"min {theirs['min_ms']:.2f} ms; the engine is {theirs['p50_ms'] / ours['p50_ms']:.0f} (by minima "
+            f"\n\nRecTools `recommend`, one user, {content['sizes'][0]['items']:,} items: p50 "
+            f"{theirs['p50_ms']:.2f} ms, min {theirs['min_ms']:.2f} ms; the engine is {theirs['p50_ms'] / ours['p50_ms']:.0f} (by minima "
             f"{theirs['min_ms'] / ours['min_ms']:.0f}) times as fast."
         )
     return text
