@@ -244,10 +244,10 @@ def _markdown(content: dict[str, Any]) -> str:
     text += "\n\n" + report.table(("import", "seconds"), list(content["import"].items()))
     if "rectools" in content:
         theirs, ours = content["rectools"], content["sizes"][0]["times"]["engine"]
+        ratios = [f"{theirs[one] / ours[one]:.0f}" for one in ("p50_ms", "min_ms")]
         text += (
-            f"\n\nRecTools `recommend`, one user, {content['sizes'][0]['items']:,} items: p50 "
-            f"{theirs['p50_ms']:.2f} ms, min {theirs['min_ms']:.2f} ms; the engine is {theirs['p50_ms'] / ours['p50_ms']:.0f} (by minima "
-            f"{theirs['min_ms'] / ours['min_ms']:.0f}) times as fast."
+            f"\n\nRecTools `recommend`, one user, {content['sizes'][0]['items']:,} items: p50 {theirs['p50_ms']:.2f} ms, "
+            f"min {theirs['min_ms']:.2f} ms; the engine is {ratios[0]} (by minima {ratios[1]}) times as fast."
         )
     return text
 
