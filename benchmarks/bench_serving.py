@@ -245,10 +245,10 @@ def _markdown(content: dict[str, Any]) -> str:
     if "rectools" in content:
         theirs, ours = content["rectools"], content["sizes"][0]["times"]["engine"]
         ratios = [f"{theirs[one] / ours[one]:.0f}" for one in ("p50_ms", "min_ms")]
-        text += (
-            f"\n\nRecTools `recommend`, one user, {content['sizes'][0]['items']:,} items: "
-            f"p50 {theirs['p50_ms']:.2f} ms, min {theirs['min_ms']:.2f} ms; the engine is {ratios[0]} (by minima {ratios[1]}) times as fast."
-        )
+        asked = f"one user, {content['sizes'][0]['items']:,} items"
+        took = f"p50 {theirs['p50_ms']:.2f} ms, min {theirs['min_ms']:.2f} ms"
+        text += f"\n\nRecTools `recommend`, {asked}: {took}; the engine is {ratios[0]} times as fast"
+        text += f" (by minima {ratios[1]})."
     return text
 
 
