@@ -10,7 +10,7 @@ rows with noise of half their spread. Sides run in turn in one process, on one t
 * HTTP: the same engine behind `recdistill serve`, one connection, JSON in and out
 
 Beside them: how many of the 20 items agree with torch, memory of a server a million items, import time, a bounded load
-test on the loopback, and what RecTools' `recommend` takes (`--rectools-python`, see bench_training.py).
+test on the loopback, and what RecTools' `recommend` takes (`--rectools-env build/rectools`, see bench_training.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import torch
 
 import report
 import serving_parts as parts
+from bench_training import make_environment
 from recdistill.serve import Engine
 from recdistill.serve.sessions import session
 
@@ -200,7 +201,9 @@ def main() -> None:
     parser.add_argument("--load-seconds", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--rectools-python", type=Path, help="a Python with RecTools, see bench_training.py")
+    parser.add_argument("--rectools-env", type=Path, help="folder of RecTools' environment, made if missing")
     options = parser.parse_args()
+    python = make_environment(options.rectools_env) if options.rectools_env else options.rectools_python
     torch.set_num_threads(1)
     source = parts.trained_table(options.table)
     content: dict[str, Any] = {"source": str(options.table or "simulated shop"), "sizes": []}
@@ -211,8 +214,8 @@ def main() -> None:
             content["sizes"].append(one_size(count, source, folder / f"rec-{count}", repeats, options.seed))
         content["import"] = import_times()
         content["load"] = load_test(folder / f"rec-{options.items[0]}", options.load_seconds, options.clients)
-    if options.rectools_python:
-        content["rectools"] = parts.rectools(options.rectools_python, options.items[0], LENGTH, HIDDEN, K)
+    if python:
+        content["rectools"] = parts.rectools(python, options.items[0], LENGTH, HIDDEN, K)
     report.save("serving", options.threads, options.out, content, _markdown(content))
 
 
@@ -240,7 +243,12 @@ def _markdown(content: dict[str, Any]) -> str:
     )
     text += "\n\n" + report.table(("import", "seconds"), list(content["import"].items()))
     if "rectools" in content:
-        text += f"\n\nRecTools `recommend`, one user: p50 {content['rectools']['p50_ms']:.2f} ms."
+        theirs, ours = content["rectools"], content["sizes"][0]["times"]["engine"]
+        ratios = [f"{theirs[one] / ours[one]:.0f}" for one in ("p50_ms", "min_ms")]
+        asked = f"one user, {content['sizes'][0]['items']:,} items"
+        took = f"p50 {theirs['p50_ms']:.2f} ms, min {theirs['min_ms']:.2f} ms"
+        text += f"\n\nRecTools `recommend`, {asked}: {took}; the engine is {ratios[0]} times as fast"
+        text += f" (by minima {ratios[1]})."
     return text
 
 

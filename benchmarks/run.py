@@ -63,7 +63,7 @@ def _run(name: str, options: argparse.Namespace) -> bool:
     command = [sys.executable, str(HERE / f"bench_{name}.py"), *BENCHMARKS[name][options.full]]
     command += ["--out", str(options.out), "--threads", str(options.threads)]
     if name in ("training", "serving"):
-        for option in ("rectools_python", "rectools_env") if name == "training" else ("rectools_python",):
+        for option in ("rectools_python", "rectools_env"):
             if value := getattr(options, option):
                 command += [f"--{option.replace('_', '-')}", str(value)]
     done = subprocess.run(command, check=False)

@@ -154,7 +154,7 @@ def write_export(
         save_file(arrays, out / "model.safetensors")
         (out / "encoder.onnx").write_bytes(encoder(arrays))
         config = {"student": "toy", "length": LENGTH, "item_count": count, "pad": -1, "table": kind}
-        write_json(out / "config.json", {**config, "strategy": "none" if seed else "dllm2rec"})
+        write_json(out / "config.json", {**config, "strategy": None if seed else "dllm2rec"})
         if parquet:
             import polars as pl
 

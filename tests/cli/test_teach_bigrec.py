@@ -1,6 +1,7 @@
 """The command: three stages on one folder, stopped anywhere and started again."""
 
 import json
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -141,6 +142,60 @@ def test_killed_in_every_stage_the_files_are_the_same(shop, taught, tmp_path, mo
     for name in ("knowledge.safetensors", "generations/all/generations.jsonl", "in_sft_sample.parquet"):
         assert (out / name).read_bytes() == (folder / name).read_bytes(), name
     assert "adapters" in {path.name for path in out.iterdir()}
+
+
+def test_two_workers_of_a_cluster_go_on_and_leave_the_same_bytes(shop, taught, tmp_path, monkeypatch):
+    """Each stage is killed in this process and finished by workers; the other folder was never interrupted."""
+    from recdistill.knowledge.shards import ShardWriter
+    from recdistill.teachers.bigrec import teacher
+    from recdistill.teachers.generation.answers import GenerationStore
+
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(teacher, "SHARD_ROWS", 20)
+    small = (*SMALL, "--batch-tokens", "1500", "--order-rows", "0")
+    folders = tmp_path / "spread", tmp_path / "local"
+    for folder in folders:
+        shutil.copytree(taught[0] / "adapters", folder / "adapters")
+        shutil.copy(taught[0] / "in_sft_sample.parquet", folder)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        for stage, place, most in (("generate", GenerationStore, 30), ("ground", ShardWriter, 1)):
+            append, calls = place.append, []
+
+            def dies(self, *given, append=append, calls=calls, most=most, **fields):
+                if len(calls) == most:
+                    raise Killed
+                calls.append(1)
+                append(self, *given, **fields)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(place, "append", dies)
+                with pytest.raises(Killed):
+                    teach(shop, folders[0], *small, "--stage", stage)
+            output = teach(shop, folders[0], *small, "--stage", stage, "--engine", "ray", "--workers", "2")
+            if stage == "generate":
+                assert "75 of 75 rows answered (30 of them before this run)" in output
+            teach(shop, folders[1], *small, "--stage", stage)
+    finally:
+        ray.shutdown()
+    for name in ("generations/all/generations.jsonl", "knowledge.safetensors"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "spark"], "unknown engine"),
+        (["--engine", "ray", "--workers", "0"], "workers is 0"),
+        (
+            ["--engine", "ray", "--backend", "http", "--base-url", "http://127.0.0.1:1/v1"],
+            "nothing to spread",
+        ),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_said_before_the_work(shop, tmp_path, options, message):
+    with pytest.raises(RecdistillError, match=message):
+        teach(shop, tmp_path / "k", *options, "--stage", "generate")
 
 
 def test_stages_can_be_run_one_by_one_with_other_choices(shop, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -72,6 +73,41 @@ def test_the_page_holds_everything_and_needs_nothing(shop: Path) -> None:
     assert f"{ranks['ndcg@20']:.4f}" in page
 
 
+def test_on_a_phone_tables_scroll_in_their_own_box(shop: Path) -> None:
+    """390 pixels wide: the page itself never scrolls sideways, letters stay large enough, pictures fit."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    out = shop / "phone.html"
+    call("report", shop / "plain", shop / "distilled", shop / "k", "--no-latency", "--out", out)
+    long = "<li>a/very/long/folder/" + "name" * 40 + "</li></ul>"
+    out.write_text(out.read_text().replace("</ul>", long))
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True, device_scale_factor=2)
+        page.goto(out.as_uri())
+        wide = page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]")
+        boxes = page.evaluate(
+            "[...document.querySelectorAll('.wide')].map(b => [b.clientWidth, b.scrollWidth, b.tabIndex])"
+        )
+        box = page.locator(".wide").first
+        box.evaluate("b => { b.scrollLeft = 100; }")
+        moved = box.evaluate("b => b.scrollLeft"), page.evaluate("window.scrollX")
+        sizes = page.evaluate(
+            "[...document.querySelectorAll('td, p, li')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+        )
+        pictures = page.evaluate("[...document.images].map(i => i.getBoundingClientRect().right)")
+        browser.close()
+    assert max(wide) <= 390
+    assert all(shown <= 390 and place == 0 for shown, _, place in boxes)
+    assert any(whole > shown for shown, whole, _ in boxes)  # there is something to scroll
+    assert moved == (100, 0)
+    assert min(sizes) >= 12
+    assert pictures
+    assert max(pictures) <= 390
+
+
 def test_a_page_does_not_replace_what_is_none(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     words = ["report", shop / "plain", "--no-baselines", "--no-latency", "--out", tmp_path / "mine.txt"]
@@ -104,10 +140,13 @@ def test_export_extend_and_recommend_from_the_command_line(shop: Path, tmp_path:
     """A run with text takes new items by title; one without says why not."""
     said = call("export", shop / "distilled", "--out", tmp_path / "rec")
     assert "agree to" in said
+    assert read_json(tmp_path / "rec" / "config.json")["strategy"] == "dllm2rec"
+    assert "| strategy | dllm2rec |" in (tmp_path / "rec" / "README.md").read_text()
     card = (tmp_path / "rec" / "README.md").read_text()
     assert "## Measured" in card or not (shop / "distilled" / "evaluation").exists()
     pl.DataFrame({"item_id": ["new"], "title": ["Saga 2 part 5"]}).write_csv(tmp_path / "new.csv")
     call("extend", tmp_path / "rec", "--items", tmp_path / "new.csv", "--out", tmp_path / "rec2")
+    assert read_json(tmp_path / "rec2" / "config.json")["strategy"] == "dllm2rec"
     pl.DataFrame({"history": [["new", "i00"], ["i03"]]}).write_parquet(tmp_path / "h.parquet")
     call(
         "recommend",
@@ -122,6 +161,7 @@ def test_export_extend_and_recommend_from_the_command_line(shop: Path, tmp_path:
     assert [len(line) for line in pl.read_parquet(tmp_path / "r.parquet")["items"]] == [3, 3]
     assert '"item_id"' in call("recommend", tmp_path / "rec2", "--history", "new", "--json")
     call("export", shop / "plain", "--out", tmp_path / "ids", "--table", "int8")
+    assert read_json(tmp_path / "ids" / "config.json")["strategy"] is None
     with pytest.raises(RunError, match="do not come from text"):
         call("extend", tmp_path / "ids", "--items", tmp_path / "new.csv", "--out", tmp_path / "out")
     with pytest.raises(RunError, match="an export already"):

@@ -154,3 +154,30 @@ def test_loading_and_answering_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "3", done.stderr
+
+
+def test_nothing_of_a_read_folder_is_kept_twice(tmp_path: Path) -> None:
+    """The bytes of the graphs are let go: onnxruntime's Python class would hold them for as long as it lives."""
+    write_export(tmp_path / "rec")
+    engine = Engine.load(tmp_path / "rec")
+    assert engine._scorer.prefilter is not None
+    for made in (engine._encoder, *engine._scorer.prefilter._products):
+        assert not [name for name, value in vars(made).items() if isinstance(value, bytes)]
+
+
+def test_the_image_is_stripped_of_what_no_request_needs(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "examples" / "serving" / "strip.sh"
+    gone = (
+        "pip/x.py",
+        "onnxruntime/transformers/x.py",
+        "numpy/tests/x.py",
+        "numpy/a.pyi",
+        "onnxruntime/capi/libonnxruntime.so.1",
+    )
+    kept = ("numpy/a.py", "onnxruntime/capi/onnxruntime_pybind11_state.cpython-311.so", "fastapi/app.py")
+    for name in gone + kept:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    subprocess.run(["sh", script, tmp_path], check=True, capture_output=True)
+    assert not [name for name in gone if (tmp_path / name).exists()]
+    assert [name for name in kept if (tmp_path / name).exists()] == list(kept)

@@ -51,6 +51,8 @@ def test_search_click_and_the_lists_change(page: Any, errors: list[str]) -> None
     page.locator("#hits li").first.click()
     page.wait_for_selector(".list li")
     assert page.locator(".list h3").all_inner_texts() == ["distilled", "plain"]
+    notes = page.locator(".list > p.quiet").all_inner_texts()
+    assert notes == ["toy + dllm2rec", "toy"]
     before = first_list(page)
     assert len(before) == 10
     page.locator(".list").nth(1).get_by_role("button", name="add").first.click()

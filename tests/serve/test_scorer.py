@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recdistill.serve.prefilter import ROWS, Prefilter
+from recdistill.serve.prefilter import ROWS, Prefilter, rows_are_exact
 from recdistill.serve.scorer import Scorer
 from recdistill.serve.table import ItemTable
 
@@ -109,3 +109,47 @@ def test_a_table_that_needs_several_graphs(monkeypatch: pytest.MonkeyPatch) -> N
     assert scorer.prefilter is not None
     assert len(scorer.prefilter._products) == 4
     assert [one.items.tolist() for one in scorer.top(hidden, 10)] == wanted
+
+
+needs_rows = pytest.mark.skipif(
+    not rows_are_exact(32, 1), reason="this onnxruntime does not read rows of 8 bits"
+)
+
+
+@needs_rows
+@pytest.mark.parametrize(("width", "bias"), [(32, False), (63, True), (16, False)])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_large_table_is_read_row_by_row_with_the_same_candidates(width: int, bias: bool, rows: int) -> None:
+    random = np.random.default_rng(width)
+    table = table_of(random, 3001, "float32", bias, width)
+    small, large = Prefilter(table, levels=127), Prefilter(table, large=0)
+    assert (small.kinds[1], large.kinds[1]) == (np.int32, np.float32)
+    hidden = random.standard_normal((rows, width)).astype(np.float32)
+    banned = [random.integers(0, 3001, 9) for _ in range(rows)]
+    allowed = random.random(3001) < 0.7
+    for among in (None, allowed):
+        for one, other in zip(
+            small.candidates(hidden, 10, banned, among),
+            large.candidates(hidden, 10, banned, among),
+            strict=True,
+        ):
+            assert one.tolist() == other.tolist()
+
+
+@needs_rows
+def test_a_large_table_in_several_graphs_and_a_state_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recdistill.serve.prefilter.LARGEST", 32 * 500)
+    random = np.random.default_rng(1)
+    table = table_of(random, 1700, "float32", False, 32)
+    cut, whole = Prefilter(table, large=0), Prefilter(table)
+    assert len(cut._products) > 3
+    for hidden in (random.standard_normal((1, 32)).astype(np.float32), np.zeros((1, 32), np.float32)):
+        nothing = [np.zeros(0, dtype=np.int64)]
+        assert (
+            cut.candidates(hidden, 5, nothing)[0].tolist() == whole.candidates(hidden, 5, nothing)[0].tolist()
+        )
+
+
+def test_rows_that_would_be_mostly_padding_are_multiplied_the_other_way() -> None:
+    assert not rows_are_exact(65, 1)
+    assert not rows_are_exact(257, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recdistill.cluster import Cluster
     from recdistill.teachers.finetuning.options import FinetuneOptions
     from recdistill.teachers.grounding.space import GroundOptions
 
@@ -65,6 +66,8 @@ class BigRecOptions:
     device: str | None
     quantize: str | None
     seed: int
+    engine: str
+    workers: int
 
     @classmethod
     def names(cls) -> set[str]:
@@ -97,6 +100,11 @@ class BigRecOptions:
             )
         if self.backend == "http":
             self._check_endpoint()
+        if self.cluster is not None and self.backend == "http" and self.stage != "ground":
+            raise ConfigError(
+                "--engine ray has nothing to spread where an endpoint answers. Allowed with --backend http: --engine "
+                "local, or --stage ground. Give several --base-url, and --concurrency."
+            )
         for name, value in PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
@@ -185,6 +193,13 @@ class BigRecOptions:
                 raise unknown_name("option of fine-tuning", name, asdict(start))
             given[name] = _number(yaml.safe_load(value))
         return replace(start, **given)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Whose workers generate and ground; None: this process."""
+        from recdistill.cluster import cluster_of
+
+        return cluster_of(self.engine, self.workers)
 
     @property
     def ground(self) -> GroundOptions:

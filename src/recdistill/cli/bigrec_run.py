@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.backends import GenerationRequest, TextGenerator
+    from recdistill.teachers.backends.base import Generation
     from recdistill.teachers.bigrec.teacher import Speaker
     from recdistill.teachers.grounding.encoders import TextEncoder
     from recdistill.teachers.grounding.injection import Injection
@@ -94,13 +95,16 @@ class BigRecRun:
 
     def generate(self) -> None:
         """Ask every model for the answers to its rows."""
+        from recdistill.teachers.backends.spread import SpreadGenerator
         from recdistill.teachers.bigrec.stages import generate_answers, require_answered
 
         reports = []
         for part in self.parts:
             if not len(part.answers):
                 continue
-            generator, lm = self._generator(part)
+            generator, lm = self.generator(part)
+            if (cluster := self.options.cluster) is not None:
+                generator = SpreadGenerator(generator, cluster, AnswerWorker, [self, part])
             for name, rows, shuffle in self._asked(part):
                 requests = self._requests(rows, lm, generator, shuffle)
                 with Bars() as bars:
@@ -175,6 +179,7 @@ class BigRecRun:
                 choose=given.gamma is None,
                 normalise=normalise_answer,
                 progress=bar,
+                cluster=given.cluster,
             )
         found = answer_facts(self.data, answers, self.knowledge, normalise_answer)
         learned = answered_in_sample(out, self.parts, self.data)
@@ -245,7 +250,7 @@ class BigRecRun:
             shuffle=shuffle,
         )
 
-    def _generator(self, part: Speaker) -> tuple[TextGenerator, LanguageModel | None]:
+    def generator(self, part: Speaker) -> tuple[TextGenerator, LanguageModel | None]:
         """Return who answers, and the model where it is in this process."""
         from recdistill.teachers.backends import HfGenerator, HttpGenerator
         from recdistill.teachers.bigrec.stages import answer_length
@@ -316,3 +321,14 @@ class BigRecRun:
                 lambda rows, histories: scorer(histories, self.data.row_ids[rows]), self.data, length, name
             )
         return replace(found, gamma=given.gamma or 0.0, zero_guard=given.zero_guard)
+
+
+class AnswerWorker:
+    """Answers groups of requests on a worker of a cluster, with a model that it loads itself."""
+
+    def __init__(self, run: BigRecRun, part: Speaker) -> None:
+        self.generator, _ = run.generator(part)
+
+    def run(self, task: list[GenerationRequest]) -> list[Generation]:
+        """Return the answers to one group."""
+        return list(self.generator.generate(task))

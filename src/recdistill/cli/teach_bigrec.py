@@ -114,6 +114,10 @@ def bigrec(
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="8bit or 4bit.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of folds, samples and tuning.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: workers of a cluster generate and ground.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(help="Workers of --engine ray.")] = 2,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:

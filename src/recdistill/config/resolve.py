@@ -103,11 +103,17 @@ def describe(config: RunConfig) -> str:
     if config.label:
         return config.label
     student = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
+    method = method_of(config)
+    return student if method is None else f"{student} + {method}"
+
+
+def method_of(config: RunConfig) -> str | None:
+    """Return what a teacher's knowledge enters by: the recipe, or the names of the parts; None: no teacher."""
     if config.recipe:
-        return student if config.recipe == "none" else f"{student} + {config.recipe}"
+        return None if config.recipe == "none" else config.recipe
     parts = [s.name for s in config.strategies]
     if config.item_encoder.name != "ids":
         parts.append(config.item_encoder.name)
     if config.words.name:
         parts.append(config.words.name)
-    return " + ".join([student, *parts])
+    return " + ".join(parts) or None

@@ -20,8 +20,10 @@ th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #22262b; } tbody tr:last-child td { border-bottom: 1px solid #22262b; }
 tr.teacher td { color: #0072b2; } tr.student td { color: #8a5d00; } tr.distilled td:first-child { font-weight: 600; }
+h1, h2, p, li { overflow-wrap: anywhere; }
 p.caption, li { color: #6b7280; font-size: .85rem; max-width: 60rem; }
 img { max-width: 100%; height: auto; }
+@media (max-width: 40rem) { body { margin: 1rem auto; } h1 { font-size: 1.25rem; } th, td { padding: .25rem .5rem; } }
 """
 
 
@@ -57,6 +59,6 @@ def _table(table: Table) -> str:
         for cells, kind in zip(table.lines, kinds, strict=True)
     )
     return (
-        f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<h2>{escape(table.title)}</h2>\n<div class="wide" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
         f'<tbody>\n{body}\n</tbody></table></div>\n<p class="caption">{escape(table.caption)}</p>'
     )

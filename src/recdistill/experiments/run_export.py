@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from recdistill.config import default_filter_seen, describe, read_config
+from recdistill.config import default_filter_seen, describe, method_of, read_config
 from recdistill.config.schema import RunConfig
 from recdistill.data import SequenceDataset
 from recdistill.errors import KnowledgeError, RecdistillError, RunError
@@ -65,6 +65,8 @@ def export_run(
     if recommender.text is not None and config is not None and data is not None and data_folder is not None:
         recommender = with_titles(recommender, config, data, data_folder, say)
     origin = {} if config is None else {"name": describe(config), "seed": config.seed}
+    if config is not None and (method := method_of(config)) is not None:
+        origin["strategy"] = method
     if data is not None:
         origin["dataset"] = f"{data.name}, {data.fingerprint[:12]}"
     return export_recommender(

@@ -13,7 +13,7 @@ import torch
 from recdistill.data.sequences import gather_windows
 from recdistill.errors import ConfigError, DataError
 from recdistill.export.recommender import Recommender
-from recdistill.export.top_k import BestItems
+from recdistill.export.screened_top_k import best_items
 
 Ints = npt.NDArray[np.int64]
 UNKNOWN: Final = ("refuse", "skip")
@@ -73,7 +73,7 @@ class Answering:
             )
         self.recommender, self.options = recommender, options
         model = recommender.model
-        self.best = BestItems(model.output_encoder.table().float(), model.item_bias)
+        self.best = best_items(model.output_encoder.table().float(), model.item_bias)
         self._ids = pl.Enum(recommender.catalogue.raw_ids)
         self._raw = recommender.catalogue.frame["item_id"]
 

@@ -15,12 +15,12 @@ from typing import Final
 
 import polars as pl
 
+from recdistill.cluster import ENGINES, Cluster
 from recdistill.errors import ConfigError, DataError, RecdistillError, RunError, unknown_name
 from recdistill.export.answering import UNKNOWN, Answering, Options
 from recdistill.export.recommender import Recommender
 from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, write_manifest
 
-ENGINES: Final = ("local", "ray")
 _FOOTER: Final = 1 << 16
 Progress = Callable[[int], None]
 
@@ -161,9 +161,10 @@ def recommend_file(
     report = progress or (lambda _: None)
     try:
         if engine == "ray":
-            from recdistill.export.cluster import run_on_ray
-
-            answered = run_on_ray(job, missing, workers=workers, address=address, progress=report)
+            answered = 0
+            for _, done in Cluster(workers, address).run(Worker, [job], missing, job.source):
+                answered += done
+                report(done)
         else:
             answered = _run_here(job, missing, report)
     except RecdistillError:

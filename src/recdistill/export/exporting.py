@@ -96,7 +96,7 @@ def export_recommender(
     evaluations
         Results for the model card.
     origin
-        Further facts for the model card, e.g. the name of the run.
+        Further facts for the model card, e.g. the name of the run; ``strategy`` also goes into ``config.json``.
     overwrite
         Replace an earlier export.
 
@@ -129,7 +129,7 @@ def export_recommender(
         ]
     with atomic_folder(Path(out), overwrite=overwrite) as folder:
         save_file(tensors, folder / "model.safetensors")
-        config = export_config(recommender, table)
+        config = export_config(recommender, table, (origin or {}).get("strategy"))
         write_json(folder / "config.json", config)
         items = _items(recommender, dataset)
         items.write_parquet(folder / "items.parquet")
@@ -198,11 +198,12 @@ def unpacked(recommender: Recommender, tensors: Mapping[str, Array]) -> Recommen
     return replace(recommender, model=made.cpu().eval())
 
 
-def export_config(recommender: Recommender, table: str) -> dict[str, Any]:
-    """Return ``config.json``."""
+def export_config(recommender: Recommender, table: str, strategy: str | None = None) -> dict[str, Any]:
+    """Return ``config.json``; `strategy` is how the student was taught, None: without a teacher, or unknown."""
     model = recommender.model
     return {
         "student": recommender.spec["student"],
+        "strategy": strategy,
         "options": dict(recommender.spec["options"]),
         "length": recommender.length,
         "item_count": len(recommender.catalogue),

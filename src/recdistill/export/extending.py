@@ -74,10 +74,13 @@ def extend_export(
     path = require_text(recommender, folder)
     frame = _new_items(items, recommender.catalogue)
     vectors = _vectors(recommender, path, frame["title"].to_list(), encoder)
-    table = str(read_json(folder / "config.json")["table"])
+    config = read_json(folder / "config.json")
+    table = str(config["table"])
     made = extended(recommender, path, frame, vectors)
-    name = f"{len(recommender.catalogue):,} items and {frame.height:,} that came later"
-    return export_recommender(made, out, table=table, origin={"name": name}, overwrite=overwrite)
+    origin = {"name": f"{len(recommender.catalogue):,} items and {frame.height:,} that came later"}
+    if config.get("strategy"):
+        origin["strategy"] = str(config["strategy"])
+    return export_recommender(made, out, table=table, origin=origin, overwrite=overwrite)
 
 
 def require_text(recommender: Recommender, folder: Path) -> TextPath:

@@ -70,7 +70,9 @@ class BestItems:
         items = torch.empty(len(hidden), k, dtype=torch.int64)
         for start in range(0, len(hidden), self.rows):
             part = slice(start, start + self.rows)
-            values[part], items[part] = self._best(hidden[part], k, _between(seen, start, start + self.rows))
+            values[part], items[part] = self._best(
+                hidden[part], k, seen_between(seen, start, start + self.rows)
+            )
         return values, items.clamp_(max=len(self.table) - 1)  # −∞ may stand behind the end of a piece
 
     def _best(self, hidden: Tensor, k: int, seen: Seen | None) -> tuple[Tensor, Tensor]:
@@ -103,7 +105,7 @@ class BestItems:
         return len(part)
 
 
-def _between(seen: Seen | None, first: int, last: int) -> Seen | None:
+def seen_between(seen: Seen | None, first: int, last: int) -> Seen | None:
     """Return the pairs of the rows first..last-1, counted from `first`."""
     if seen is None:
         return None

@@ -7,8 +7,11 @@ server writes nothing, so nothing is half-written when it is killed.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -108,6 +111,15 @@ def shares_of(names: list[str], split: str | None) -> dict[str, float]:
     return {name: share / total for name, share in shares.items()}
 
 
+def give_back_memory() -> None:
+    """Hand what reading a folder left free to the system; glibc keeps it otherwise. Nothing where there is no glibc."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 class Fleet:
     """The models of a server.
 
@@ -146,6 +158,7 @@ class Fleet:
     def _load(self, folder: Path) -> Loaded:
         seen = stamp(folder)
         engine = Engine.load(folder, threads=self.threads)
+        give_back_memory()
         return Loaded(engine, seen, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def pick(self, name: str | None, key: bytes) -> Slot:

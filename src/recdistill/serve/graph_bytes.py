@@ -1,8 +1,9 @@
 """The bytes of an ONNX graph of one node, written without the ``onnx`` package, which a serving image does not have.
 
-The graph multiplies whole numbers: ``steps (m, n) uint8`` minus a zero point, times a constant ``(n, P) int8``, gives
-``product (m, P) int32``. Field numbers are those of onnx.proto3; the encoding is Protocol Buffers' (varints,
-and length-prefixed fields).
+Both graphs multiply whole numbers. `matmul_integer`: ``steps (m, n) uint8`` minus a zero point, times a constant
+``(n, P) int8``, gives ``product (m, P) int32``. `matmul_rows`: ``steps (m, n) float32``, times a constant that lies row
+by row, gives ``product (m, P) float32``. Field numbers are those of onnx.proto3; the encoding is Protocol
+Buffers' (varints, and length-prefixed fields).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 INPUT, OUTPUT = "steps", "product"
-_UINT8, _INT8, _INT32 = 2, 3, 6  # TensorProto.DataType
+_FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # TensorProto.DataType
 _IR_VERSION: Final = 8
 _OPSET: Final = 13
 #: A protobuf message ends at 2 GiB; larger tables are cut into several graphs.
@@ -42,6 +43,44 @@ def matmul_integer(table: npt.NDArray[np.int8], zero: int) -> bytes:
         + _part(12, _value(OUTPUT, _INT32, width))
     )
     return _number(1, _IR_VERSION) + _part(7, graph) + _part(8, _number(2, _OPSET))
+
+
+def matmul_rows(table: npt.NDArray[np.int8]) -> bytes:
+    """Return a graph that reads its table once, in order, as fast as memory gives it (onnxruntime's ``MatMulNBits``).
+
+    The operator rounds its input to 8 bits by the largest number of a row over 127; whole numbers with a largest one
+    of 127 stay as they are, so that the product is exact.
+
+    Parameters
+    ----------
+    table
+        ``(P, n)`` int8, at most `LARGEST` bytes; n is at most 256.
+    """
+    count, width = table.shape
+    block = block_size(width)
+    stored = np.full((count, 1, block), 128, dtype=np.uint8)
+    stored[:, 0, :width] = (table.view(np.uint8) ^ 0x80) if width else 0  # q + 128
+    node = b"".join(_text(1, name) for name in (INPUT, "table", "scale"))
+    node += _text(2, OUTPUT) + _text(4, "MatMulNBits") + _text(7, "com.microsoft")
+    facts = {"K": width, "N": count, "bits": 8, "block_size": block, "accuracy_level": 4}
+    node += b"".join(
+        _part(5, _text(1, name) + _number(3, value) + _number(20, 2)) for name, value in facts.items()
+    )
+    graph = (
+        _part(1, node)
+        + _text(2, "scores")
+        + _part(5, _tensor("table", stored.shape, _UINT8, stored.tobytes()))
+        + _part(5, _tensor("scale", (count,), _FLOAT, np.ones(count, np.float32).tobytes()))
+        + _part(11, _value(INPUT, _FLOAT, width))
+        + _part(12, _value(OUTPUT, _FLOAT, count))
+    )
+    own = _text(1, "com.microsoft") + _number(2, 1)
+    return _number(1, _IR_VERSION) + _part(7, graph) + _part(8, _number(2, 17)) + _part(8, own)
+
+
+def block_size(width: int) -> int:
+    """Return the smallest block of ``MatMulNBits`` that holds a row: 16, 32, 64, ..."""
+    return max(16, 1 << (width - 1).bit_length())
 
 
 def _varint(value: int) -> bytes:

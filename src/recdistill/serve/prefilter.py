@@ -10,7 +10,8 @@ The k-th largest of "best approximate score of a column, minus its E" is passed 
 columns. So it is a lower bound of the k-th best true score, and whoever stays below it even with E added is out.
 The rest, some dozens of a million, are scored exactly (`recdistill.serve.scorer`): exact by proof, not by luck.
 
-The product of whole numbers is onnxruntime's ``MatMulInteger``, a quarter of the memory traffic of float32.
+The product of whole numbers is onnxruntime's ``MatMulInteger``, a quarter of the memory traffic of float32; for tables
+larger than a cache ``MatMulNBits``, which reads them once in order, if it comes out right on this processor.
 Processors without VNNI add pairs of products in 16 bits, where 8-bit steps overflow: the largest products are tried
 first, and if they come out wrong, u is kept within -63..63.
 """
@@ -23,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from recdistill.serve.graph_bytes import INPUT, LARGEST, OUTPUT, matmul_integer
+from recdistill.serve.graph_bytes import INPUT, LARGEST, OUTPUT, block_size, matmul_integer, matmul_rows
 from recdistill.serve.sessions import session
 from recdistill.serve.table import ItemTable
 
@@ -38,15 +39,19 @@ BANNED: Final = np.int32(np.iinfo(np.int32).min)
 #: Rounding of the float32 arithmetic of the bound itself, relative to |g| max |v|.
 _SLACK: Final = 1e-5
 _BLOCK: Final = 1 << 16
+#: Bytes of a table that does not stay in the cache between two requests, and the widest row of ``MatMulNBits``.
+_LARGE: Final = 1 << 23
+_WIDEST: Final = 256
 
 
 @dataclass(frozen=True, eq=False)
 class _Workspace:
-    """A result ``(m, P)`` int32 and the bindings that make onnxruntime write into it."""
+    """A result ``(m, P)`` and the bindings that make onnxruntime write into it."""
 
-    steps: npt.NDArray[np.uint8]
-    product: npt.NDArray[np.int32]
-    parts: list[npt.NDArray[np.int32]]
+    steps: npt.NDArray[Any]
+    product: npt.NDArray[Any]
+    parts: list[npt.NDArray[Any]]
+    bindings: list[Any]
 
 
 class Prefilter:
@@ -60,9 +65,13 @@ class Prefilter:
         Of the matrix product.
     levels
         Steps on each side of zero for the hidden state, 63 or 127; None: tried out on this processor.
+    large
+        Bytes of whole steps from which on the table is read row by row.
     """
 
-    def __init__(self, table: ItemTable, *, threads: int = 1, levels: int | None = None) -> None:
+    def __init__(
+        self, table: ItemTable, *, threads: int = 1, levels: int | None = None, large: int = _LARGE
+    ) -> None:
         self.table = table
         self.columns = -(-len(table) // ROWS)
         self.bias_unit = table.bias_unit()
@@ -78,7 +87,7 @@ class Prefilter:
         self.error, self.norm = np.zeros(self.columns, np.float32), np.zeros(self.columns, np.float32)
         steps = self._steps()  # (n, P)
         self.largest_norm = float((self.norm + self.error).max())
-        self._build(steps, threads, levels)
+        self._build(steps, threads, levels, large)
         self._spare: list[_Workspace] = []
 
     def _steps(self) -> npt.NDArray[np.int8]:
@@ -97,16 +106,22 @@ class Prefilter:
             np.maximum.at(self.norm, column, np.linalg.norm(whole * step, axis=1))
         return steps
 
-    def _build(self, steps: npt.NDArray[np.int8], threads: int, levels: int | None) -> None:
+    def _build(self, steps: npt.NDArray[np.int8], threads: int, levels: int | None, large: int) -> None:
         """Make the products; each graph holds the columns' positions ``[start, stop)``."""
-        self.levels = levels or (127 if _is_exact(127, threads) else 63)
-        most = max(1, LARGEST // len(steps))
-        self._spans = [(start, min(start + most, steps.shape[1])) for start in range(0, steps.shape[1], most)]
-        self._products = [
-            session(matmul_integer(steps[:, start:stop], self.levels + 1), threads)
-            for start, stop in self._spans
-        ]
-        self.width = len(steps)
+        width, size = steps.shape
+        by_rows = steps.nbytes >= large and levels in (None, 127) and rows_are_exact(width, threads)
+        self.levels = 127 if by_rows else levels or (127 if _is_exact(127, threads) else 63)
+        self.kinds = (np.float32, np.float32) if by_rows else (np.uint8, np.int32)  # of steps and of products
+        self.zero = 0 if by_rows else self.levels + 1
+        self.banned = -np.inf if by_rows else BANNED
+        most = max(1, LARGEST // (block_size(width) if by_rows else width))
+        self._spans = [(start, min(start + most, size)) for start in range(0, size, most)]
+        self._products = []
+        for start, stop in self._spans:
+            part = steps[:, start:stop]
+            graph = matmul_rows(np.ascontiguousarray(part.T)) if by_rows else matmul_integer(part, self.zero)
+            self._products.append(session(graph, threads))
+        self.width = width
 
     def candidates(
         self, hidden: Floats, k: int, banned: list[Ints], allowed: Bools | None = None
@@ -126,8 +141,8 @@ class Prefilter:
         """
         work = self._workspace(len(hidden))
         states, unit, loss = self._round(hidden, work.steps)
-        for product, part in zip(self._products, work.parts, strict=True):
-            _multiply(product, work.steps, part)
+        for product, binding in zip(self._products, work.bindings, strict=True):
+            product.run_with_iobinding(binding)
         if len(work.parts) > 1:
             for (start, stop), part in zip(self._spans, work.parts, strict=True):
                 work.product[:, start:stop] = part
@@ -147,33 +162,36 @@ class Prefilter:
                 break
             if len(work.product) == rows:
                 return work
-        product = np.empty((rows, len(self.order)), dtype=np.int32)
+        kind_in, kind_out = self.kinds
+        product = np.empty((rows, len(self.order)), dtype=kind_out)
         parts = (
             [product]
             if len(self._spans) == 1
-            else [np.empty((rows, stop - start), dtype=np.int32) for start, stop in self._spans]
+            else [np.empty((rows, stop - start), dtype=kind_out) for start, stop in self._spans]
         )
-        return _Workspace(np.empty((rows, self.width), dtype=np.uint8), product, parts)
+        steps = np.empty((rows, self.width), dtype=kind_in)
+        bindings = [_bound(one, steps, part) for one, part in zip(self._products, parts, strict=True)]
+        return _Workspace(steps, product, parts, bindings)
 
-    def _round(self, hidden: Floats, steps: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
+    def _round(self, hidden: Floats, steps: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:
         """Write u + zero point into `steps`; return |g|, t and d of each row."""
         states = hidden
         if self.bias_unit > 0:
             states = np.concatenate([hidden, np.full((len(hidden), 1), self.bias_unit, np.float32)], axis=1)
         unit = np.maximum(np.abs(states).max(axis=1), np.float32(1e-30)) / np.float32(self.levels)
         whole = np.rint(states / unit[:, None])
-        steps[:] = (whole + (self.levels + 1)).astype(np.uint8)
+        steps[:] = whole + self.zero
         return np.linalg.norm(states, axis=1), unit, np.linalg.norm(states - whole * unit[:, None], axis=1)
 
     def _select(
-        self, product: npt.NDArray[np.int32], k: int, banned: Ints, allowed: Bools | None, *facts: Any
+        self, product: npt.NDArray[Any], k: int, banned: Ints, allowed: Bools | None, *facts: Any
     ) -> Ints:
         norm, unit, loss = facts
         if allowed is not None:
-            product[~allowed[np.maximum(self.order, 0)]] = BANNED
-        product[self.place[banned]] = BANNED
+            product[~allowed[np.maximum(self.order, 0)]] = self.banned
+        product[self.place[banned]] = self.banned
         if len(self.table) < len(self.order):
-            product[self.order < 0] = BANNED
+            product[self.order < 0] = self.banned
         grid = product.reshape(ROWS, self.columns)
         scale = self.step * unit
         margin = self.error * norm + self.norm * loss + np.float32(_SLACK * self.largest_norm) * norm
@@ -181,17 +199,20 @@ class Prefilter:
         bound = np.partition(best - margin, self.columns - k)[self.columns - k]
         hit = np.flatnonzero(best + margin >= bound)
         found = grid[:, hit]  # (ROWS, hits)
-        row, column = np.nonzero((found * scale[hit] + margin[hit] >= bound) & (found > BANNED))
+        row, column = np.nonzero((found * scale[hit] + margin[hit] >= bound) & (found > self.banned))
         items: Ints = self.order[row * self.columns + hit[column]]
         return items
 
 
-def _multiply(product: Any, steps: npt.NDArray[np.uint8], out: npt.NDArray[np.int32]) -> None:
-    """Write ``steps @ table`` into `out`, without a copy."""
+def _bound(product: Any, steps: npt.NDArray[Any], out: npt.NDArray[Any]) -> Any:
+    """Return what makes onnxruntime read `steps` and write ``steps @ table`` into `out`, both without a copy.
+
+    Both arrays have to stay alive and in place as long as it is used.
+    """
     binding = product.io_binding()
-    binding.bind_cpu_input(INPUT, steps)
-    binding.bind_output(OUTPUT, "cpu", 0, np.int32, out.shape, out.ctypes.data)
-    product.run_with_iobinding(binding)
+    binding.bind_input(INPUT, "cpu", 0, steps.dtype.type, steps.shape, steps.ctypes.data)
+    binding.bind_output(OUTPUT, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+    return binding
 
 
 def _is_exact(levels: int, threads: int) -> bool:
@@ -200,5 +221,29 @@ def _is_exact(levels: int, threads: int) -> bool:
     table[:, ::2] = -127
     steps = np.full((1, 64), 2 * levels + 1, dtype=np.uint8)
     out = np.empty((1, 64), dtype=np.int32)
-    _multiply(session(matmul_integer(table, levels + 1), threads), steps, out)
+    product = session(matmul_integer(table, levels + 1), threads)
+    product.run_with_iobinding(_bound(product, steps, out))
     return bool(np.array_equal(out, (steps.astype(np.int32) - levels - 1) @ table.astype(np.int32)))
+
+
+def rows_are_exact(width: int, threads: int) -> bool:
+    """Tell whether ``MatMulNBits`` is there, takes rows of this width without waste, and multiplies them exactly."""
+    if width > _WIDEST or 2 * block_size(width) > 3 * width:
+        return False
+    random = np.random.default_rng(0)
+    table = random.integers(-127, 128, (256, width)).astype(np.int8)
+    table[0], table[1] = 127, -127
+    steps = random.integers(-127, 128, (4, width)).astype(np.float32)
+    steps[:, 0] = (127, -127, 127, -127)
+    steps[3] = 127
+    exact = steps @ table.T.astype(np.float32)
+    try:
+        product = session(matmul_rows(table), threads)
+        for rows in (1, 4):  # one row and several are other code of onnxruntime
+            out = np.empty((rows, 256), dtype=np.float32)
+            product.run_with_iobinding(_bound(product, steps[:rows], out))
+            if not np.array_equal(out, exact[:rows]):
+                return False
+    except (ValueError, RuntimeError):  # an onnxruntime without the operator, or without it for 8 bits
+        return False
+    return True

@@ -95,14 +95,23 @@ class Scorer:
             scores[~allowed] = -np.inf
         scores[banned] = -np.inf
         bound = np.partition(scores, len(scores) - k)[len(scores) - k]
-        margin = (
-            2 * self._slack * float(np.linalg.norm(state)) + _SLACK * abs(float(bound))
-            if np.isfinite(bound)
-            else 0.0
-        )
+        margin = self._margin(state, float(bound)) if np.isfinite(bound) else 0.0
         return np.flatnonzero((scores >= bound - margin) & (scores > -np.inf))
 
     def _exact(self, state: Floats, items: Ints, k: int) -> Ranked:
+        if len(items) > 2 * k:
+            items = self._near_best(state, items, k)
         scores = self.table.scores(state, items)
         best = np.lexsort((items, -scores))[:k]
         return Ranked(items[best], scores[best].astype(np.float32))
+
+    def _near_best(self, state: Floats, items: Ints, k: int) -> Ints:
+        """Return the items whose float32 score may be among the k best but for rounding."""
+        scores = self.table.rows(items) @ state
+        if self.table.bias is not None:
+            scores += self.table.bias[items]
+        bound = float(np.partition(scores, len(scores) - k)[len(scores) - k])
+        return items[scores >= bound - self._margin(state, bound)]
+
+    def _margin(self, state: Floats, bound: float) -> float:
+        return 2 * self._slack * float(np.linalg.norm(state)) + _SLACK * abs(bound)

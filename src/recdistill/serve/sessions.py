@@ -49,4 +49,6 @@ def session(model: bytes, threads: int, shared: Mapping[str, npt.NDArray[Any]] |
     except Exception as error:  # its errors have no common base
         raise ValueError(str(error).splitlines()[0][:300]) from None
     made.kept_alive = values  # the session holds their addresses only
+    if hasattr(made, "_model_bytes"):
+        made._model_bytes = None  # kept for a session on another device: a second copy of all tables
     return made

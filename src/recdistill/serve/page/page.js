@@ -143,7 +143,7 @@ function noteOf(name) {
   const model = state.models.find((one) => one.name === name);
   if (!model) return "";
   const facts = [model.config.student, model.config.strategy].filter((one) => typeof one === "string");
-  return facts.join(", ");
+  return facts.join(" + ");
 }
 
 function drawList(list, others) {

@@ -18,7 +18,8 @@ texts are embedded by that last model: an encoder sees titles, not rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from recdistill.cluster import Cluster
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.knowledge.knowledge import Knowledge
@@ -112,6 +114,7 @@ def ground_answers(
     choose: bool = True,
     normalise: Normalise = normalise_title,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Knowledge:
     """Ground what was written into a knowledge folder; a folder that was begun is continued.
 
@@ -137,6 +140,8 @@ def ground_answers(
         The one function for titles and answers.
     progress
         Called with the rows of each finished chunk; rows grounded before count at once.
+    cluster
+        Whose workers ground the shards; None: this process. The result is the same to the byte.
 
     Returns
     -------
@@ -186,13 +191,66 @@ def ground_answers(
     pending = np.searchsorted(ids, writer.pending(ids))
     if progress is not None and len(pending) < len(ids):
         progress(len(ids) - len(pending))
-    for start in range(0, len(pending), SHARD_ROWS):
-        part = pending[start : start + SHARD_ROWS]
-        queries = space.queries(part)
-        named = [texts[index] for index in part] if options.beam_rule == "beams_first" else None
-        found = _grounded(space, dataset, rows[part], queries, named, injection, options.top_k, progress)
-        writer.append(ids[part], query_embeddings=queries, **found.arrays)
+    parts = [pending[start : start + SHARD_ROWS] for start in range(0, len(pending), SHARD_ROWS)]
+    worker = [space, dataset, rows, texts, injection, options]
+    with closing(_grounded_parts(worker, parts, progress, cluster)) as grounded:
+        for number, arrays in grounded:
+            writer.append(ids[parts[number]], **arrays)
     return writer.finish(space.table)
+
+
+@dataclass
+class GroundWorker:
+    """Grounds parts of the rows; on a cluster it is made on each worker.
+
+    Attributes
+    ----------
+    space, dataset, injection, options
+        As in `ground_answers`.
+    rows, texts
+        Positions ``(n,)`` of all rows that have an answer, and what was written for each.
+    progress
+        Called with the rows of each finished chunk.
+    """
+
+    space: GroundSpace
+    dataset: SequenceDataset
+    rows: Ints
+    texts: list[list[str]]
+    injection: Injection | None
+    options: GroundOptions
+    progress: Progress | None = None
+
+    def run(self, task: Ints) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of a shard for the rows at some places of `rows`."""
+        queries = self.space.queries(task)
+        named = [self.texts[index] for index in task] if self.options.beam_rule == "beams_first" else None
+        found = _grounded(
+            self.space,
+            self.dataset,
+            self.rows[task],
+            queries,
+            named,
+            self.injection,
+            self.options.top_k,
+            self.progress,
+        )
+        return {"query_embeddings": queries, **found.arrays}
+
+
+def _grounded_parts(
+    worker: list[Any], parts: list[Ints], progress: Progress | None, cluster: Cluster | None
+) -> Generator[tuple[int, dict[str, npt.NDArray[Any]]], None, None]:
+    """Yield the number and the arrays of each part, here or from the workers of a cluster."""
+    if cluster is None:
+        here = GroundWorker(*worker)
+        here.progress = progress
+        yield from ((number, here.run(part)) for number, part in enumerate(parts))
+        return
+    for number, arrays in cluster.run(GroundWorker, worker, parts, "the rows to be grounded"):
+        yield number, arrays
+        if progress is not None:
+            progress(len(parts[number]))
 
 
 def ground_ranks(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -267,8 +267,9 @@ def generate_rows(
         progress(resumed)
     groups = [group for group in generator.batches(requests) if any(r.key in missing for r in group)]
     failures: dict[int, Generation] = {}
+    answers = generator.generate([request for group in groups for request in group])
     try:
-        for answer in generator.generate([request for group in groups for request in group]):
+        for answer in answers:
             if answer.key not in by_key:
                 raise KnowledgeError(f"the generator answered row {answer.key}, which was not asked.")
             if answer.failed:
@@ -279,6 +280,8 @@ def generate_rows(
             if progress is not None and answer.key in missing:
                 progress(1)
     finally:
+        if isinstance(answers, Generator):
+            answers.close()  # what still works for it ends now, not when the error is forgotten
         store.close()
         store.note_failures(failures[key] for key in sorted(failures) if key not in store)
     if len(store):
