@@ -1,7 +1,7 @@
 """Named combinations of strategies and an item encoder, as plain data.
 
-A recipe says what a student learns from its teacher, and nothing of student, loss or training. The ablations
-of the DLLM2Rec paper are combinations of options, see `ABLATIONS`.
+A recipe says what a student learns from its teacher, and nothing of student, loss or training; one that was tuned as a
+whole has a `preset` for these too. The ablations of the DLLM2Rec paper are combinations of options, see `ABLATIONS`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Recipe:
         ``(name, options)``, or None: a plain table.
     words
         ``(name, options)`` of what reads knowledge in words (`recdistill.config.attach`), or None.
+    preset
+        Student, loss and training that go with it, as sections of a config laid over the modern preset, or None.
+        ``--recipe`` takes them, ``--strategy`` does not.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Recipe:
     strategies: tuple[Term, ...] = ()
     item_encoder: tuple[str, Options] | None = None
     words: tuple[str, Options] | None = None
+    preset: Mapping[str, Options] | None = None
 
     @property
     def requires(self) -> frozenset[str]:
@@ -91,6 +95,17 @@ RECIPES: Final[dict[str, Recipe]] = {
             "DLLM2Rec with a confidence that tells rows apart, and right negatives.",
             ((0.5, "importance", {"variant": "corrected", **_PAPER}),),
             ("collaborative", {"weight": 0.2}),
+        ),
+        Recipe(
+            "best",
+            "Text on both sides of the student, and the order of the teacher's forty best (RRD).",
+            ((0.1, "rrd", {}),),
+            ("collaborative", {"weight": 0.2}),
+            preset={
+                "student": {"options": {"dropout": 0.4}},
+                "loss": {"name": "sampled_ce"},
+                "train": {"learning_rate": 2e-3, "patience": 5, "epochs": 40},
+            },
         ),
         Recipe("kar", "KAR: a language model's words on users and items (RecSys 2024).", words=("kar", {})),
         Recipe(
@@ -166,7 +181,9 @@ def recipe(name: str, **overrides: Options | None) -> Recipe:
             f"Leave the other out with {next(iter(encoders))}=None."
         )
     strategies = tuple((weight, part, options) for part, (weight, options) in terms.items())
-    return Recipe(name, chosen.about, strategies, next(iter(encoders.items()), None), chosen.words)
+    return Recipe(
+        name, chosen.about, strategies, next(iter(encoders.items()), None), chosen.words, chosen.preset
+    )
 
 
 def _override_term(terms: dict[str, tuple[float, Options]], part: str, options: Options | None) -> None:

@@ -35,6 +35,13 @@ def distill(
         str | None,
         typer.Option(help="A recipe (none, dllm2rec, ...) or strategies: rd+hint.", show_default=False),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="best: student, loss, training and what is learned, as one preset. See recdistill strategies.",
+            show_default=False,
+        ),
+    ] = None,
     select: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +73,7 @@ def distill(
     flags["student"] = {"name": student, "variant": variant}
     flags["loss"] = {"name": loss}
     flags["select"] = _selection(select)
-    config = resolve(_given(flags), strategy=strategy, file=file, words=words)
+    config = resolve(_given(flags), strategy=strategy, file=file, words=words, whole=recipe)
     if dry_run:
         print(yaml.safe_dump(config.model_dump(), sort_keys=False), end="")
         return

@@ -11,14 +11,19 @@ import yaml
 from recdistill.config.overrides import apply_overrides, merge, read_yaml, validate
 from recdistill.config.presets import PRESETS
 from recdistill.config.schema import RunConfig
-from recdistill.errors import unknown_name
+from recdistill.errors import ConfigError, unknown_name
 from recdistill.recipes import RECIPES, Recipe, recipe
 from recdistill.runs import atomic_file
 from recdistill.strategies import STRATEGIES
 
 
 def resolve(
-    flags: Mapping[str, Any], *, strategy: str | None, file: Path | None, words: Sequence[str]
+    flags: Mapping[str, Any],
+    *,
+    strategy: str | None,
+    file: Path | None,
+    words: Sequence[str],
+    whole: str | None = None,
 ) -> RunConfig:
     """Return the checked config of a run.
 
@@ -32,6 +37,8 @@ def resolve(
         A YAML file, or None.
     words
         ``key=value`` overrides.
+    whole
+        A recipe whose preset of student, loss and training is taken too; `strategy` is then None.
 
     Raises
     ------
@@ -43,9 +50,24 @@ def resolve(
     if variant not in PRESETS:
         raise unknown_name("variant", str(variant), PRESETS)
     base = PRESETS[variant]
+    if whole:
+        if strategy:
+            raise ConfigError(
+                f"--recipe {whole} and --strategy {strategy} both say what is learned. Allowed: one of them. Leave "
+                "--strategy out, or pass the recipe's strategy with options: rrd.weight=0.05"
+            )
+        base, strategy = merge(base, _preset(whole)), whole
     if strategy:
         base = merge(base, {"recipe": strategy, **strategy_section(strategy)})
     return validate(apply_overrides(merge(base, said), words))
+
+
+def _preset(name: str) -> Mapping[str, Any]:
+    """Return what a recipe says of student, loss and training."""
+    known = {one.name: one.preset for one in RECIPES.values() if one.preset is not None}
+    if name not in known:
+        raise unknown_name("recipe for a whole run", name, known)
+    return known[name]
 
 
 def strategy_section(name: str) -> dict[str, Any]:
