@@ -102,3 +102,19 @@ def test_example_configs_can_be_built(file: Path) -> None:
         item_embeddings=np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32),
     )
     assert build_model(made, 30, knowledge).tied is made.student.tied
+
+
+def test_a_recipe_brings_student_loss_and_training_and_words_have_the_last_say() -> None:
+    made = resolve(FLAGS, strategy=None, file=None, words=["rrd.weight=0.05", "train.epochs=3"], whole="best")
+    assert (made.loss.name, made.item_encoder.name, made.recipe) == ("sampled_ce", "collaborative", "best")
+    assert [(term.name, term.weight) for term in made.strategies] == [("rrd", 0.05)]
+    assert (made.train.epochs, made.train.learning_rate, made.student.tied) == (3, 2e-3, True)
+    only = config(strategy="best")
+    assert (only.loss.name, only.train.learning_rate, only.strategies[0].name) == ("ce", 1e-3, "rrd")
+
+
+def test_a_recipe_for_a_whole_run_is_one_that_says_more_than_a_strategy() -> None:
+    with pytest.raises(ConfigError, match=r"unknown recipe for a whole run 'rd'. Allowed: best"):
+        resolve(FLAGS, strategy=None, file=None, words=[], whole="rd")
+    with pytest.raises(ConfigError, match="--recipe best and --strategy rd both say"):
+        resolve(FLAGS, strategy="rd", file=None, words=[], whole="best")
