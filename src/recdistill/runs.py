@@ -58,6 +58,45 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def exclusive(folder: Path, command: str) -> Iterator[None]:
+    """Hold a folder alone: two commands that write into one folder would spoil each other's work.
+
+    A lock file beside the folder says so to other processes; it goes with this one, however it ends. Of the processes
+    of one ``torchrun``, which work in one folder together, the first holds it.
+
+    Raises
+    ------
+    RunError
+        Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - not on this system: nobody is kept out
+        yield
+        return
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f".{folder.name}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            held = False
+        if not held:  # or whoever held it has just taken the file away
+            raise RunError(
+                f"another recdistill {command} works in {folder}. Wait until it ends, or choose another --out."
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: JSON has none."""
     with atomic_file(path) as temporary:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from recdistill.cli.main import app
 from recdistill.errors import RunError, TrainingError
 from recdistill.experiments.jobs import OUTCOME, read_failure
-from recdistill.experiments.runner import exclusive, run_jobs
-from recdistill.runs import read_json
+from recdistill.experiments.runner import run_jobs
+from recdistill.runs import exclusive, read_json
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,23 @@ def test_a_killed_process_takes_no_other_with_it(tmp_path):
 
 def test_one_command_at_a_time_works_in_a_folder(tmp_path):
     with (
-        exclusive(tmp_path),
+        exclusive(tmp_path / "rep", "reproduce"),
         pytest.raises(RunError, match="another recdistill reproduce"),
-        exclusive(tmp_path),
+        exclusive(tmp_path / "rep", "reproduce"),
     ):
         pass
-    with exclusive(tmp_path):
+    with exclusive(tmp_path / "rep", "reproduce"):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_trainings_do_not_share_a_run_folder(shop, tmp_path):
+    out = tmp_path / "r"
+    words = ["distill", "--dataset", str(shop.dataset), "--strategy", "none", "--out", str(out), *shop.words]
+    with exclusive(out, "distill"):
+        refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, RunError)
+    assert "another recdistill distill works in" in str(refused.exception)
+    assert not out.exists()
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert (out / "manifest.json").is_file()

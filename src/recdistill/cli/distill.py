@@ -147,18 +147,19 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, run, write_config
     from recdistill.errors import RecdistillError
-    from recdistill.runs import MANIFEST
+    from recdistill.runs import MANIFEST, exclusive
 
-    prepare_folder(folder, config, overwrite)
-    try:
-        with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
-            write_config(config, folder / "config.yaml")
-            run(config, folder, reporter=progress)
-    except RecdistillError:
-        if not (
-            folder / MANIFEST
-        ).is_file():  # it never began: leave nothing in the way of a corrected command
-            (folder / "config.yaml").unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+    with exclusive(folder, "distill"):
+        prepare_folder(folder, config, overwrite)
+        try:
+            with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
+                write_config(config, folder / "config.yaml")
+                run(config, folder, reporter=progress)
+        except RecdistillError:
+            if not (
+                folder / MANIFEST
+            ).is_file():  # it never began: leave nothing in the way of a corrected command
+                (folder / "config.yaml").unlink(missing_ok=True)
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+            raise

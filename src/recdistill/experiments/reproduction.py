@@ -11,7 +11,8 @@ from recdistill.experiments.document import Document
 from recdistill.experiments.jobs import train_jobs, tune_jobs
 from recdistill.experiments.paper import make_document
 from recdistill.experiments.plan import Plan
-from recdistill.experiments.runner import Event, exclusive, run_jobs
+from recdistill.experiments.runner import Event, run_jobs
+from recdistill.runs import exclusive
 
 __all__ = ["describe_plan", "reproduce"]
 
@@ -47,7 +48,7 @@ def reproduce(
     RunError
         Another command works in `out`, or no run of a student has finished.
     """
-    with exclusive(out):
+    with exclusive(out, "reproduce"):
         run_jobs(tune_jobs(plan, out), workers, say)
         run_jobs([job for jobs in train_jobs(plan, out).values() for job in jobs], workers, say)
         dataset = SequenceDataset.load(dataset_folder)

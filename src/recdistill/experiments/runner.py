@@ -6,24 +6,22 @@ for memory takes no other with it, and a process whose parent is gone ends itsel
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Literal
 
-from recdistill.errors import RecdistillError, RunError
+from recdistill.errors import RecdistillError
 from recdistill.experiments.jobs import Job, read_failure, record_failure
 
-__all__ = ["Event", "exclusive", "run_jobs"]
+__all__ = ["Event", "run_jobs"]
 
 _INTERRUPTED = 130
 #: Seconds that workers have to write a checkpoint after an interruption.
@@ -164,28 +162,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(_INTERRUPTED)
-
-
-@contextlib.contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Hold a folder alone: two commands that train in one folder would spoil each other's runs.
-
-    Raises
-    ------
-    RunError
-        Another process holds it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # pragma: no cover - not on this system: nobody is kept out
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                f"another recdistill reproduce works in {out}. Wait until it ends, or choose another --out."
-            ) from None
-        yield
