@@ -156,9 +156,8 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
                 write_config(config, folder / "config.yaml")
                 run(config, folder, reporter=progress)
         except RecdistillError:
-            if not (
-                folder / MANIFEST
-            ).is_file():  # it never began: leave nothing in the way of a corrected command
+            # it never began: leave nothing in the way of a corrected command
+            if not (folder / MANIFEST).is_file():
                 (folder / "config.yaml").unlink(missing_ok=True)
                 if not any(folder.iterdir()):
                     folder.rmdir()
