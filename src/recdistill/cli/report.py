@@ -53,7 +53,7 @@ def report(
     free = baseline_results(data, data_folder, chosen, filter_seen=filtered) if baselines else []
     others = [*free, *oracle_results(data, data_folder, chosen, filter_seen=filtered)]
     found = compare_results([*results, *others], data, reference=choose_reference(results, reference))
-    names = [line.name for line in found.lines]  # of equal names the later ones are numbered
+    names = [line.name for line in found.lines]  # those of equal names are told apart
     runs = [RunParts(name, folder) for name, folder in zip(names, folders, strict=False) if is_run(folder)]
     times = single_user_times(runs, data) if latency else {}
     teacher = next((folder for folder in folders if not is_run(folder)), None)
