@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from recdistill.errors import ConfigError, MissingExtraError, RunError, unknown_name
+from recdistill.errors import ConfigError, RunError, unknown_name
+from recdistill.extras import extra
 
 ENGINES: Final = ("local", "ray")
 
@@ -62,7 +63,8 @@ class Cluster:
         """
         if not tasks:
             return
-        ray = require_ray()
+        with extra("cluster"):
+            import ray
         started = not ray.is_initialized()
         if started:
             local = self.address is None and "RAY_ADDRESS" not in os.environ
@@ -88,21 +90,6 @@ def cluster_of(engine: str, workers: int) -> Cluster | None:
     if workers < 1:
         raise ConfigError(f"workers is {workers}. Allowed: from 1. Pass --workers 2.")
     return None if engine == "local" else Cluster(workers)
-
-
-def require_ray() -> Any:
-    """Return the module ``ray``.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("ray", "cluster") from None
-    return ray
 
 
 def _results(

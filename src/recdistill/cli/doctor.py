@@ -4,18 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-#: Extra → the package that tells whether it is there.
-_EXTRAS = (
-    ("report", "matplotlib"),
-    ("embed", "sentence_transformers"),
-    ("llm", "transformers"),
-    ("tune", "optuna"),
-    ("export", "onnx"),
-    ("serve", "fastapi"),
-    ("hub", "huggingface_hub"),
-    ("cluster", "ray"),
-)
-
 
 def doctor() -> None:
     """Show versions, extras and devices, and what is missing."""
@@ -25,7 +13,8 @@ def doctor() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from recdistill.train.distill import environment
+    from recdistill.environment import environment
+    from recdistill.extras import EXTRA_OF
 
     facts = environment()
     table = Table("what", "value", title="environment")
@@ -38,7 +27,8 @@ def doctor() -> None:
         "RECDISTILL_DATA", os.environ.get("RECDISTILL_DATA", "not set (only tests and benchmarks read it)")
     )
     extras = Table("extra", "package", "state", title="optional parts")
-    for extra, package in _EXTRAS:
+    first = {extra: package for package, extra in reversed(EXTRA_OF.items())}
+    for extra, package in sorted(first.items()):
         state = "installed" if find_spec(package) else f"missing: pip install 'recdistill[{extra}]'"
         extras.add_row(extra, package, escape(state))
     console = Console()

@@ -35,6 +35,7 @@ from recdistill.cli import (
     teach_student,
 )
 from recdistill.errors import RecdistillError
+from recdistill.extras import missing_extra
 
 app = typer.Typer(
     name="recdistill",
@@ -95,6 +96,11 @@ def main() -> None:
         app()
     except RecdistillError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -44,7 +44,8 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Answer over HTTP: recdistill serve rec/ --port 8000, then open http://localhost:8000."""
-    from recdistill.errors import MissingExtraError, unknown_name
+    from recdistill.errors import unknown_name
+    from recdistill.extras import extra
     from recdistill.serve.fleet import Fleet, named_folders
     from recdistill.serve.limits import Limits
 
@@ -52,10 +53,8 @@ def serve(
         raise unknown_name("log level", log_level, levels)
     token = None if token_file is None else read_token(token_file)
     limits = Limits(history=max_history, batch=max_batch, k=max_k, body=max_body, connections=max_connections)
-    try:
+    with extra("serve"):
         from recdistill.serve.app import create_app, plots_of
-    except ImportError as error:
-        raise MissingExtraError(error.name or "fastapi", "serve") from None
     from recdistill.serve.examples import Examples
     from recdistill.serve.process import run
 

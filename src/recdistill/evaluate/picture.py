@@ -6,9 +6,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Final
 
-from recdistill.errors import MissingExtraError
 from recdistill.evaluate.report import Kind, Report, ReportLine
 from recdistill.evaluate.tables import LEVEL, comparisons, protocol, show_metric, show_p
+from recdistill.extras import extra
 
 #: Colours that the colour-blind can tell apart (Okabe, Ito 2008), and a mark for print without colour.
 _LOOK: Final[dict[Kind, tuple[str, str, str]]] = {
@@ -49,11 +49,9 @@ def draw(report: Report, path: Path) -> None:
     MissingExtraError
         matplotlib is not installed.
     """
-    try:
+    with extra("report"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "report") from None
 
     with mpl.rc_context(_SETTINGS):
         height = _FRAME_INCHES + _ROW_INCHES * len(report.lines)

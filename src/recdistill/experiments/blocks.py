@@ -210,7 +210,7 @@ def _tuning_note(collected: Collected) -> str:
 
 def environment_table(collected: Collected) -> Table:
     """Return what the numbers depend on: versions, machine."""
-    from recdistill.train.distill import environment
+    from recdistill.environment import environment
 
     found = collected.environments[0] if collected.environments else environment()
     lines = [[key, str(found[key])] for key in ("python", "platform", "threads", "cuda") if found.get(key)]

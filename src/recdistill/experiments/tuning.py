@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from recdistill.config import RunConfig, run
 from recdistill.data import SequenceDataset
-from recdistill.errors import MissingExtraError, RecdistillError, RunError
+from recdistill.errors import RecdistillError, RunError
 from recdistill.experiments.space import Parameter, with_values
+from recdistill.extras import extra
 from recdistill.runs import read_json, write_json
 
 __all__ = ["TUNING_SEED", "Tuned", "read_tuned", "tune_config"]
@@ -88,10 +89,8 @@ def tune_config(
     RunError
         Every trial failed.
     """
-    try:
+    with extra("tune"):
         import optuna
-    except ImportError:
-        raise MissingExtraError("optuna", "tune") from None
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = _trial_config(config, epochs)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recdistill.errors import MissingExtraError, RunError
+from recdistill.errors import RunError
+from recdistill.extras import extra
 
 if TYPE_CHECKING:
     from recdistill.export.recommender import Recommender
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 TOLERANCE: Final = 1e-4
 _TOP: Final = 20
-
-
-def require_onnxruntime() -> Any:
-    """Return the module ``onnxruntime``.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "export") from None
-    return onnxruntime
 
 
 def drawn_histories(item_count: int, length: int, count: int, seed: int = 0) -> Ints:
@@ -51,7 +37,8 @@ def session(path: Path) -> Any:
     RunError
         The file is no graph that onnxruntime can run.
     """
-    onnxruntime = require_onnxruntime()
+    with extra("export"):
+        import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from recdistill.errors import MissingExtraError
+from recdistill.extras import extra
 from recdistill.runs import atomic_file
 
 #: LayerNormalization came with 17, Gelu with 20; IR 9 belongs to 20.
@@ -33,10 +33,8 @@ def require_onnx() -> Any:
     MissingExtraError
         It is not installed.
     """
-    try:
+    with extra("export"):
         import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "export") from None
     return onnx
 
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from recdistill.errors import ConfigError, MissingExtraError, RunError
+from recdistill.errors import ConfigError, RunError
 from recdistill.export.reading import check_files
+from recdistill.extras import extra
 from recdistill.runs import MANIFEST
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -24,10 +25,8 @@ def require_hub() -> Any:
     MissingExtraError
         It is not installed.
     """
-    try:
+    with extra("hub"):
         import huggingface_hub
-    except ImportError:
-        raise MissingExtraError("huggingface_hub", "hub") from None
     return huggingface_hub
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from recdistill.errors import MissingExtraError
+from recdistill.extras import extra
 from recdistill.serve.limits import Limits
 from recdistill.serve.logs import configure, log
 
@@ -33,10 +33,8 @@ def run(
     grace
         Seconds.
     """
-    try:
+    with extra("serve"):
         import uvicorn
-    except ImportError:
-        raise MissingExtraError("uvicorn", "serve") from None
     configure(log_level)
     config = uvicorn.Config(
         app,

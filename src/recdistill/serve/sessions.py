@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from recdistill.errors import MissingExtraError
+from recdistill.extras import extra
 
 
 def session(model: bytes, threads: int, shared: Mapping[str, npt.NDArray[Any]] | None = None) -> Any:
@@ -29,10 +29,8 @@ def session(model: bytes, threads: int, shared: Mapping[str, npt.NDArray[Any]] |
     MissingExtraError
         onnxruntime is not installed.
     """
-    try:
+    with extra("serve"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "serve") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

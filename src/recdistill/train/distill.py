@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from recdistill.data import SequenceDataset
+from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export import ModelScorer, Recommender, fold
@@ -272,21 +271,3 @@ def settings(part: torch.nn.Module) -> dict[str, Any]:
     """Return a part's class name and its plain public attributes, to tell one run's make from another's."""
     plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str, type(None)))}
     return {"class": type(part).__name__, **{k: v for k, v in plain.items() if not k.startswith("_")}}
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions and devices that a result depends on."""
-    packages: dict[str, str | None] = {}
-    for package in ("recdistill", "torch", "numpy", "polars", "accelerate", "scipy", "scikit-learn"):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:  # pragma: no cover - run from a source tree that is not installed
-            packages[package] = None
-    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": packages,
-        "threads": torch.get_num_threads(),
-        "cuda": cuda,
-    }

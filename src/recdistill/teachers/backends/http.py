@@ -14,7 +14,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recdistill.errors import ConfigError, MissingExtraError, unknown_name
+from recdistill.errors import ConfigError, unknown_name
+from recdistill.extras import extra
 from recdistill.runs import fingerprint
 from recdistill.teachers.backends.base import Generation, GenerationRequest, one_by_one
 from recdistill.teachers.backends.http_answers import (
@@ -159,10 +160,8 @@ class HttpGenerator:
 
     def clients(self) -> list[Any]:
         """Return one asynchronous client an endpoint; retries are ours."""
-        try:
+        with extra("llm"):
             from openai import AsyncOpenAI
-        except ImportError:
-            raise MissingExtraError("openai", "llm") from None
         # Local servers ask for no key, but the client wants one.
         key = os.environ.get(self.api_key_env) or "none"
         return [

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from recdistill.errors import ConfigError, MissingExtraError, TrainingError
+from recdistill.errors import ConfigError, TrainingError
+from recdistill.extras import extra
 from recdistill.teachers.finetuning.options import FinetuneOptions
 from recdistill.teachers.language_model.loading import LanguageModel
 from recdistill.teachers.language_model.model_files import ADAPTER, load_files, quiet, with_adapter
@@ -78,10 +79,8 @@ def _without_lora(tuned: Any, model: nn.Module, flags: dict[str, bool]) -> None:
 
 
 def _with_lora(model: Any, options: FinetuneOptions) -> Any:
-    try:
+    with extra("llm"):
         import peft
-    except ImportError:
-        raise MissingExtraError("peft", "llm") from None
     if getattr(model, "is_quantized", False):
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=options.gradient_checkpointing)

@@ -26,13 +26,13 @@ w_i             head_free        (I, d+1)    0: the head starts from text alone
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-from recdistill.errors import ConfigError, MissingExtraError, unknown_name
+from recdistill.errors import ConfigError, unknown_name
+from recdistill.extras import extra
 from recdistill.types import PAD
 
 Tune = Literal["auto", "full", "lora", "frozen"]
@@ -243,9 +243,8 @@ def tuned_decoder(
     """
     if tune != "lora":
         return decoder.requires_grad_(tune == "full")
-    if find_spec("peft") is None:
-        raise MissingExtraError("peft", "llm")
-    from peft import LoraConfig, get_peft_model
+    with extra("llm"):
+        from peft import LoraConfig, get_peft_model
 
     names = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from recdistill.errors import ConfigError, MissingExtraError, unknown_name
+from recdistill.errors import ConfigError, unknown_name
+from recdistill.extras import extra
 from recdistill.runs import MANIFEST, file_checksum, read_json
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -157,10 +158,8 @@ def load_files(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     MissingExtraError
         transformers is not installed.
     """
-    try:
+    with extra("llm"):
         from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ImportError:
-        raise MissingExtraError("transformers", "llm") from None
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -192,10 +191,8 @@ def with_adapter(model: Any, folder: Path, *, merge: bool) -> Any:
     ConfigError
         The adapter does not fit the model.
     """
-    try:
+    with extra("llm"):
         from peft import PeftModel
-    except ImportError:
-        raise MissingExtraError("peft", "llm") from None
     try:
         adapted = PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import ConfigError, MissingExtraError, unknown_name
+from recdistill.errors import ConfigError, unknown_name
+from recdistill.extras import extra
 from recdistill.knowledge.store import provenance
 from recdistill.runs import MANIFEST, atomic_folder, read_json, write_manifest
 from recdistill.teachers.language_model.model_files import quiet
@@ -221,10 +222,8 @@ def _loop(options: SmallLmOptions, an_epoch: int) -> LoopOptions:
 
 def _model(tokenizer: Any, options: SmallLmOptions) -> Any:
     """Return an untrained Llama with its words' vectors shared between input and output."""
-    try:
+    with extra("llm"):
         from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError:
-        raise MissingExtraError("transformers", "llm") from None
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=options.hidden_size,

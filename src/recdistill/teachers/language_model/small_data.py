@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import DataError, MissingExtraError
+from recdistill.errors import DataError
+from recdistill.extras import extra
 from recdistill.teachers.language_model.prompts import PROMPT_TEMPLATES, PromptTemplate
 from recdistill.teachers.language_model.token_loss import TokenBatch
 
@@ -78,11 +79,9 @@ def train_tokenizer(texts: Sequence[str], titles: Sequence[str], vocabulary: int
     MissingExtraError
         tokenizers or transformers is not installed.
     """
-    try:
+    with extra("llm"):
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
         from transformers import PreTrainedTokenizerFast
-    except ImportError as error:
-        raise MissingExtraError(error.name or "transformers", "llm") from None
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 
-from recdistill.errors import ConfigError, MissingExtraError, unknown_name
+from recdistill.errors import ConfigError, unknown_name
+from recdistill.extras import extra
 from recdistill.runs import file_checksum, fingerprint
 from recdistill.teachers.language_model.model_files import quiet, usable_device
 from recdistill.teachers.text.tower import Pooling, TextTower, stack_of
@@ -86,9 +86,8 @@ def load_text_tower(
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    if find_spec("transformers") is None:
-        raise MissingExtraError("transformers", "embed")
-    from transformers import AutoModel, AutoTokenizer
+    with extra("embed"):
+        from transformers import AutoModel, AutoTokenizer
 
     place = usable_device(device)
     try:
