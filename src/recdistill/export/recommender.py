@@ -11,34 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recdistill.data import Catalogue, SequenceDataset
-from recdistill.errors import ConfigError, DataError, RunError
+from recdistill.errors import ConfigError, DataError
 from recdistill.evaluate import Evaluation, target_ranks
 from recdistill.export.fold import fold
 from recdistill.export.kinds import is_export
 from recdistill.export.other_catalogue import over_texts, text_maps_of
 from recdistill.export.scorer import ModelScorer
 from recdistill.export.text_path import TextPath
-from recdistill.item_encoders import Ids, TextTable
-from recdistill.runs import (
-    atomic_folder,
-    read_json,
-    read_manifest,
-    require_fingerprint,
-    write_json,
-    write_manifest,
-)
-from recdistill.students import STUDENTS, SequenceModel
+from recdistill.item_encoders import TextTable
+from recdistill.runs import require_fingerprint
+from recdistill.students import SequenceModel
 from recdistill.types import PAD, Split
-from recdistill.user_encoders import SAVED, UserEncoder
 
 Ints = npt.NDArray[np.int64]
-_USERS = "user_encoder."
-_MAPS = "text_maps.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,23 +271,9 @@ class Recommender:
 
     def save(self, folder: Path | str, *, overwrite: bool = True) -> None:
         """Write ``model.safetensors``, ``config.json``, ``items.parquet`` and ``manifest.json``, or nothing."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-        if self.spec["tied"]:
-            tensors = {k: v for k, v in tensors.items() if not k.startswith("output_encoder.")}
-        with atomic_folder(Path(folder), overwrite=overwrite) as out:
-            save_file(tensors, out / "model.safetensors")
-            if self.text_maps:
-                maps = {
-                    f"{side}.{name}": value.detach().cpu().contiguous().clone()
-                    for side, made in self.text_maps.items()
-                    for name, value in made.state_dict().items()
-                }
-                save_file(maps, out / _MAPS)
-            write_json(out / "config.json", {**self.spec, "length": self.length, "cold": self.cold.tolist()})
-            self.catalogue.frame.write_parquet(out / "items.parquet")
-            if self.text is not None:
-                self.text.save(out / "text.safetensors")
-            write_manifest(out, "recommender", {"dataset_fingerprint": self.dataset_fingerprint})
+        from recdistill.export.stored import write_recommender
+
+        write_recommender(self, Path(folder), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: Path | str) -> Recommender:
@@ -315,23 +289,9 @@ class Recommender:
             from recdistill.export.reading import read_export
 
             return read_export(folder)
-        folder = min(folder.glob("seed-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
-        if (folder / "best").is_dir():
-            folder = folder / "best"
-        manifest = read_manifest(folder, "recommender")
-        spec = read_json(folder / "config.json")
-        catalogue = Catalogue(pl.read_parquet(folder / "items.parquet"))
-        try:
-            tensors = load_file(folder / "model.safetensors")
-            model = _rebuild(spec, tensors)
-            maps = _read_maps(folder / _MAPS)
-        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise RunError(f"{folder} is damaged: {error}. Export it, or train it, anew.") from error
-        spec_only = {key: value for key, value in spec.items() if key not in ("length", "cold")}
-        cold = np.array(spec.get("cold", []), dtype=np.int64)
-        fingerprint = str(manifest["dataset_fingerprint"])
-        text = TextPath.load(folder / "text.safetensors")
-        return cls(model, catalogue, spec_only, int(spec["length"]), fingerprint, cold, maps, text)
+        from recdistill.export.stored import read_recommender
+
+        return read_recommender(folder)
 
     @classmethod
     def from_pretrained(
@@ -359,41 +319,6 @@ class Recommender:
 
         folder = Path(name)
         return cls.load(folder if folder.is_dir() else pull(str(name), revision=revision, token=token))
-
-
-def _rebuild(spec: Mapping[str, Any], tensors: dict[str, Tensor]) -> SequenceModel:
-    student = STUDENTS[spec["student"]](**spec["options"])
-    table = Ids.from_table(tensors["item_encoder.weight"])
-    output = table if spec["tied"] else Ids.from_table(tensors["output_encoder.weight"])
-    users = {k.removeprefix(_USERS): v for k, v in tensors.items() if k.startswith(_USERS)}
-    model = SequenceModel(
-        student,
-        table,
-        output,
-        bias=spec["bias"],
-        user_encoder=_user_encoder(spec.get("user_encoder"), users),
-    )
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    missing = [name for name in missing if not (spec["tied"] and name.startswith("output_encoder."))]
-    if missing or unexpected:
-        raise ValueError(f"missing {missing}, unexpected {unexpected}")
-    return model.eval()
-
-
-def _read_maps(path: Path) -> dict[str, TextTable]:
-    if not path.is_file():
-        return {}
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, value in load_file(path).items():
-        side, _, rest = name.partition(".")
-        parts.setdefault(side, {})[rest] = value
-    return {side: TextTable.from_state(state).eval() for side, state in parts.items()}
-
-
-def _user_encoder(saved: Mapping[str, Any] | None, state: dict[str, Tensor]) -> UserEncoder | None:
-    if saved is None or not state:  # over another catalogue nothing is known of users
-        return None
-    return SAVED[saved["saved_as"]].from_state(state, saved["options"])
 
 
 def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:
