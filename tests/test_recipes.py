@@ -52,8 +52,8 @@ def test_overrides_change_add_and_leave_out():
 
 
 def test_every_ablation_of_the_paper_is_a_recipe():
-    for rows in ABLATIONS.values():
-        for overrides in rows.values():
+    for table in ("table7", "table8"):
+        for overrides in ABLATIONS[table].values():
             recipe("dllm2rec", **overrides)
     table7, table8 = ABLATIONS["table7"], ABLATIONS["table8"]
     assert recipe("dllm2rec", **table7["w/o all_r"]).strategies == ()
@@ -63,6 +63,18 @@ def test_every_ablation_of_the_paper_is_a_recipe():
     assert recipe("dllm2rec", **table8["w/o all_e"]).item_encoder is None
     assert recipe("dllm2rec", **table8["w/o offset"]).item_encoder[1]["offset"] is False
     assert [part for _, part, _ in recipe("dllm2rec", **table8["Hint"]).strategies] == ["importance", "hint"]
+
+
+def test_every_lever_of_the_preset_can_be_left_out():
+    whole = recipe("best")
+    rows = {name: recipe("best", **overrides) for name, overrides in ABLATIONS["best"].items()}
+    assert rows["best"] == whole
+    assert rows["w/o text"].item_encoder is None
+    assert rows["w/o ranking"].strategies == ()
+    assert (rows["w/o teacher"].item_encoder, rows["w/o teacher"].strategies) == (None, ())
+    assert rows["cross-entropy"].preset == {**whole.preset, "loss": {"name": "ce"}}
+    assert rows["usual dropout"].preset == {k: v for k, v in whole.preset.items() if k != "student"}
+    assert recipe("best") == whole  # nothing of it was changed on the way
 
 
 def test_unknown_names_are_refused_with_the_nearest():

@@ -17,6 +17,8 @@ from recdistill.strategies import STRATEGIES
 __all__ = ["ABLATIONS", "RECIPES", "Recipe", "missing_fields", "recipe"]
 
 Options = Mapping[str, Any]
+#: What a preset can say beside what is learned.
+_SECTIONS: Final = ("student", "loss", "train")
 Term = tuple[float, str, Options]
 
 
@@ -135,8 +137,17 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "HTD": {"collaborative": None, "htd": {}},
         "DLLM2Rec": {},
     },
+    "best": {
+        "best": {},
+        "w/o text": {"collaborative": None},
+        "w/o ranking": {"rrd": None},
+        "w/o teacher": {"collaborative": None, "rrd": None},
+        "cross-entropy": {"loss": {"name": "ce"}},
+        "usual dropout": {"student": None},
+    },
 }
-"""Rows of Tables 7 and 8 as overrides: ``recipe("dllm2rec", **ABLATIONS["table7"]["w/o w_c"])``."""
+"""Rows of Tables 7 and 8, and of the preset `best`, as overrides:
+``recipe("dllm2rec", **ABLATIONS["table7"]["w/o w_c"])``."""
 
 
 def recipe(name: str, **overrides: Options | None) -> Recipe:
@@ -147,9 +158,9 @@ def recipe(name: str, **overrides: Options | None) -> Recipe:
     name
         A name in `RECIPES`.
     **overrides
-        By the name of a strategy or an item encoder: None leaves the part out, options are laid over those of
-        the recipe, and a part that the recipe does not have is added. A strategy's option ``weight`` is its λ
-        (0.5 for one that is added).
+        By the name of a strategy, an item encoder or a section of the preset (``student``, ``loss``, ``train``): None
+        leaves the part out, options are laid over those of the recipe, and a part that the recipe does not have is
+        added. A strategy's option ``weight`` is its λ (0.5 for one that is added).
 
     Examples
     --------
@@ -168,22 +179,24 @@ def recipe(name: str, **overrides: Options | None) -> Recipe:
         part: (weight, options) for weight, part, options in chosen.strategies
     }
     encoders: dict[str, Options] = dict([chosen.item_encoder]) if chosen.item_encoder else {}
+    preset = dict(chosen.preset) if chosen.preset is not None else {}
     for part, options in overrides.items():
         if part in STRATEGIES:
             _override_term(terms, part, options)
         elif part in ITEM_ENCODERS:
-            _override_encoder(encoders, part, options)
+            _override_part(encoders, part, options)
+        elif part in _SECTIONS:
+            _override_part(preset, part, options)
         else:
-            raise unknown_name("strategy or item encoder", part, [*STRATEGIES, *ITEM_ENCODERS])
+            raise unknown_name("strategy or item encoder", part, [*STRATEGIES, *ITEM_ENCODERS, *_SECTIONS])
     if len(encoders) > 1:
         raise ConfigError(
             f"recipe {name!r} is left with the item encoders {', '.join(encoders)}. Allowed: one. "
             f"Leave the other out with {next(iter(encoders))}=None."
         )
     strategies = tuple((weight, part, options) for part, (weight, options) in terms.items())
-    return Recipe(
-        name, chosen.about, strategies, next(iter(encoders.items()), None), chosen.words, chosen.preset
-    )
+    encoder = next(iter(encoders.items()), None)
+    return Recipe(name, chosen.about, strategies, encoder, chosen.words, preset or None)
 
 
 def _override_term(terms: dict[str, tuple[float, Options]], part: str, options: Options | None) -> None:
@@ -195,11 +208,11 @@ def _override_term(terms: dict[str, tuple[float, Options]], part: str, options: 
     terms[part] = (float(merged.pop("weight", weight)), merged)
 
 
-def _override_encoder(encoders: dict[str, Options], part: str, options: Options | None) -> None:
+def _override_part(parts: dict[str, Options], part: str, options: Options | None) -> None:
     if options is None:
-        encoders.pop(part, None)
+        parts.pop(part, None)
     else:
-        encoders[part] = {**encoders.get(part, {}), **options}
+        parts[part] = {**parts.get(part, {}), **options}
 
 
 def missing_fields(requires: Iterable[str], available: Iterable[str]) -> KnowledgeError | None:

@@ -169,6 +169,25 @@ def test_figure_2_draws_each_hyperparameter(page):
     assert json.loads(document.to_json())["table"] == "figure2"
 
 
+def test_best_beside_everything_and_without_its_levers(page, shop):
+    document = page("best")
+    titles = [table.title for table in document.tables]
+    facts = document.facts["students"]["sasrec"]
+    against = {line["name"]: line for line in facts["comparison"]["lines"]}
+    assert {"none", "best", "graph (teacher)", "popularity"} <= set(against)
+    assert facts["comparison"]["reference"] == "none"
+    assert any("hop" in title for title in titles)
+    levers = facts["levers"]
+    assert levers["reference"] == "best"
+    assert [line["name"] for line in levers["lines"]][:3] == ["none", "best", "w/o text"]
+    assert all(line["comparison"] for line in levers["lines"] if line["name"] != "best")
+    table = next(table for table in document.tables if table.title == "sasrec: one lever left out")
+    assert table.columns[1:5] == ["HR@10", "NDCG@10", "HR@20", "NDCG@20"]
+    cost = next(table for table in document.tables if table.title == "Teachers")
+    assert float(cost.lines[0][2].split()[0]) > 0  # the teacher's own time
+    assert len(document.pictures) >= 3
+
+
 def test_failed_runs_are_said_and_left_out(shop, tmp_path):
     words = [*shop.words, "hint.weight=1.0e+39"]
     plan = make_plan(

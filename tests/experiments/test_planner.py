@@ -147,3 +147,40 @@ def test_the_default_of_every_dimension_is_a_trial(shop, variant):
     made = plan(shop, students=["sasrec"], strategies=["all"], variant=variant, words=[])
     for line in made.lines:
         assert all(parameter.holds_default for parameter in search_space(line.config)), line.name
+
+
+def test_best_leaves_out_one_lever_at_a_time(shop):
+    made = plan(shop, "best", words=["train.epochs=1"])
+    assert made.students == ["sasrec"]
+    assert made.variant == "modern"
+    lines = {line.name: line for line in made.lines}
+    assert list(lines) == [
+        "none",
+        "best",
+        "w/o text",
+        "w/o ranking",
+        "w/o teacher",
+        "cross-entropy",
+        "usual dropout",
+    ]
+    assert [line.name for line in made.lines if line.study] == ["none"]  # the preset is taken as it is
+    whole, plain = lines["best"].config, lines["none"].config
+    assert (whole.loss.name, plain.loss.name) == ("sampled_ce", "ce")
+    assert whole.student.options == {"dropout": 0.4}
+    assert lines["w/o teacher"].config.knowledge is None
+    assert lines["w/o teacher"].kind == "student"
+    for name, kept in (("w/o text", ["rrd"]), ("w/o ranking", []), ("cross-entropy", ["rrd"])):
+        config = lines[name].config
+        assert [term.name for term in config.strategies] == kept
+        assert config.item_encoder.name == ("ids" if name == "w/o text" else "collaborative")
+        assert config.train == whole.train
+    assert len({made.identity(line.config) for line in made.lines}) == len(made.lines)
+    with pytest.raises(ConfigError, match="table5 --variant modern"):
+        plan(shop, "best", strategies=["rd"])
+
+
+def test_best_of_two_teachers_has_each_lever_once_a_teacher(shop, tmp_path):
+    shutil.copytree(shop.knowledge, tmp_path / "other")
+    made = plan(shop, "best", knowledge=[shop.knowledge, tmp_path / "other"], words=[])
+    assert names(made).count("w/o teacher") == 1
+    assert {"best [k]", "best [other]", "w/o text [k]", "w/o text [other]"} <= set(names(made))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1 .. table8, or figure2.")],
+    table: Annotated[str, typer.Argument(help="table1 .. table8, figure2, or best.")],
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE ...]", help="For every run that has the key.", show_default=False),
@@ -29,7 +29,10 @@ def reproduce(
         str | None,
         typer.Option(help="With commas: sasrec, gru4rec, dros, ...; else the paper's.", show_default=False),
     ] = None,
-    variant: Annotated[str, typer.Option(help="paper or modern students.")] = "paper",
+    variant: Annotated[
+        str | None,
+        typer.Option(help="paper or modern students; else the paper's, for best modern.", show_default=False),
+    ] = None,
     strategies: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +49,7 @@ def reproduce(
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
 ) -> None:
-    """A table of the paper on your data: tune, train every line with several seeds, write one report.
+    """A table of the paper on your data, or the preset best: tune, train every line with several seeds, write a report.
 
     A command that was stopped, at any point, goes on when it is given again. Tables share their runs in one --out.
     """

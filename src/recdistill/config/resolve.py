@@ -96,7 +96,7 @@ def strategy_section(name: str) -> dict[str, Any]:
 
 
 def recipe_section(chosen: Recipe) -> dict[str, Any]:
-    """Return the part of a config that a recipe stands for."""
+    """Return the part of a config that a recipe stands for, without its preset."""
     section: dict[str, Any] = {
         "strategies": [{"weight": w, "name": n, "options": dict(o)} for w, n, o in chosen.strategies],
     }

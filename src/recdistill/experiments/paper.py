@@ -8,6 +8,7 @@ from typing import Any, Final
 from recdistill.evaluate import Report
 from recdistill.evaluate.report import ReportLine
 from recdistill.experiments.audits import strength_page
+from recdistill.experiments.best import best_page
 from recdistill.experiments.blocks import (
     HR,
     NDCG,
@@ -42,6 +43,7 @@ TITLES: Final = {
     "table7": "Table 7: ablation of the ranking weights",
     "table8": "Table 8: ablation of the embedding part",
     "figure2": "Figure 2: sensitivity",
+    "best": "The preset best, and what each of its levers brings",
 }
 Page = tuple[list[Any], list[Picture], dict[str, Any]]
 
@@ -245,4 +247,5 @@ _PAGES: Final[dict[str, Callable[[Collected], Page]]] = {
     "table7": _ablation,
     "table8": _ablation,
     "figure2": sweep_page,
+    "best": best_page,
 }

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from recdistill.config import RunConfig, resolve
+from recdistill.config.overrides import merge
 from recdistill.config.resolve import recipe_section
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
+from recdistill.evaluate.report import Kind
 from recdistill.experiments.naming import (
     applies,
     available_strategies,
@@ -31,7 +33,10 @@ PLAIN: Final = "none"
 #: The paper's name for SASRec with the loss dros.
 _DROS: Final = "dros"
 #: Default students: those of the paper's table.
-_STUDENTS: Final[Mapping[str, tuple[str, ...]]] = {"table5": ("gru4rec", "sasrec", _DROS)}
+_STUDENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "table5": ("gru4rec", "sasrec", _DROS),
+    "best": ("sasrec",),
+}
 #: Figure 2: key → its name in the figure, and the values that are tried.
 SWEEP: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
     "importance.weight": ("λ_d", (0.1, 0.3, 0.5, 0.7, 1.0)),
@@ -46,7 +51,7 @@ def make_plan(
     dataset: Path,
     knowledge: Sequence[Path],
     *,
-    variant: str = "paper",
+    variant: str | None = None,
     students: Sequence[str] = (),
     strategies: Sequence[str] = (),
     seeds: int = 3,
@@ -60,13 +65,13 @@ def make_plan(
     Parameters
     ----------
     table
-        ``table1`` .. ``table8`` or ``figure2``.
+        ``table1`` .. ``table8``, ``figure2``, or ``best``: the preset, without one lever at a time.
     dataset
         Dataset folder.
     knowledge
         Folders of the teachers.
     variant
-        ``paper`` or ``modern``.
+        ``paper`` or ``modern``; None: the paper's, and modern for ``best``.
     students
         Names in `STUDENTS` or ``dros``; none: the paper's for this table.
     strategies
@@ -89,6 +94,7 @@ def make_plan(
     KnowledgeError
         The table needs a teacher and there is none.
     """
+    variant = variant or ("modern" if table == "best" else "paper")
     planner = _Planner(
         table, dataset, _teachers(knowledge, data or SequenceDataset.load(dataset)), variant, words, budget
     )
@@ -162,7 +168,7 @@ class _Planner:
     ) -> RunConfig:
         """Return the resolved config of a line of the current student."""
         student = {"name": "sasrec" if self.student == _DROS else self.student, "variant": self.variant}
-        flags: dict[str, Any] = {"dataset": str(self.dataset.resolve()), "student": student, **section}
+        flags = merge({"dataset": str(self.dataset.resolve()), "student": student}, section)
         if self.student == _DROS:
             flags["loss"] = {"name": _DROS}
         if teacher is not None:
@@ -251,6 +257,32 @@ def _method_lines(planner: _Planner, strategies: list[str]) -> None:
         planner.strategy(name)
 
 
+def _best_lines(planner: _Planner, strategies: list[str]) -> None:
+    """Add the plain student, tuned, and the preset as it is, whole and without one lever at a time."""
+    if strategies:
+        raise ConfigError(
+            f"best takes the preset best apart, not {', '.join(strategies)}. Leave --strategies out, or compare "
+            "strategies with recdistill reproduce table5 --variant modern."
+        )
+    planner.plain()
+    for teacher in planner.teachers:
+        for name, changes in ABLATIONS["best"].items():
+            chosen = recipe("best", **changes)
+            section = merge(chosen.preset or {}, recipe_section(chosen))
+            taught = bool(chosen.strategies or chosen.item_encoder)
+            if not taught and teacher is not planner.teachers[0]:
+                continue  # it is the same whoever teaches the others
+            title = _titled(name, teacher) if taught else name
+            label = f"{planner.student} ({planner.variant}) {title}"
+            source = "best" if taught else PLAIN
+            config = planner.config({"recipe": source, **section}, teacher if taught else None, label)
+            if planner.served(title, config, teacher):
+                kind: Kind = "distilled" if taught else "student"
+                planner.lines.append(
+                    Line(planner.student, title, kind, config, teacher=teacher.label, row=name)
+                )
+
+
 def _base(strategies: list[str], table: str) -> str:
     """Return the recipe that an ablation takes apart."""
     if len(strategies) > 1 or (strategies and "importance" not in _requires_parts(strategies[0])):
@@ -324,6 +356,7 @@ _LINES: Final = {
     "table7": _ablation_lines,
     "table8": _ablation_lines,
     "figure2": _sweep_lines,
+    "best": _best_lines,
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import process_time
 from typing import Any, Final
 
 import numpy as np
@@ -147,6 +148,7 @@ def manifest_of(knowledge: Knowledge, manifest: Mapping[str, Any]) -> dict[str, 
     """
     require_origin(manifest)
     return {
+        "cpu_seconds": round(process_time(), 1),  # of the process that asked the teacher, all threads
         **manifest,
         "rows": len(knowledge),
         "item_count": knowledge.item_count,
