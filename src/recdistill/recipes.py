@@ -144,6 +144,7 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "w/o teacher": {"collaborative": None, "rrd": None},
         "cross-entropy": {"loss": {"name": "ce"}},
         "usual dropout": {"student": None},
+        "repeats kept": {"train": {"repeats": "keep"}},
     },
 }
 """Rows of Tables 7 and 8, and of the preset `best`, as overrides:

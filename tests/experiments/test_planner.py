@@ -162,6 +162,7 @@ def test_best_leaves_out_one_lever_at_a_time(shop):
         "w/o teacher",
         "cross-entropy",
         "usual dropout",
+        "repeats kept",
     ]
     assert [line.name for line in made.lines if line.study] == ["none"]  # the preset is taken as it is
     whole, plain = lines["best"].config, lines["none"].config

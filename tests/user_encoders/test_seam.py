@@ -8,7 +8,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from recdistill.errors import ConfigError, KnowledgeError
-from recdistill.evaluate import session_difficulty, target_ranks
+from recdistill.evaluate import Evaluation, session_difficulty, target_ranks
 from recdistill.export import Recommender, fold
 from recdistill.export.as_teacher import knowledge_of
 from recdistill.item_encoders import Ids
@@ -164,7 +164,9 @@ def test_everything_that_ranks_rows_passes_their_ids(data):
     ranks = target_ranks(told.scorer(), data, rows, length=LENGTH).kept
     targets = torch.from_numpy(data.targets(rows))
     assert ranks.tolist() == ((scores >= scores.gather(1, targets[:, None])).sum(1) - 1).tolist()
-    assert validation(told.model, data, LENGTH, False).ranks.tolist() == ranks.tolist()
+    asked = Evaluation("x", "valid", data.row_ids[data.rows("valid")], ranks, data.item_count, False)
+    found = validation(told.model, data, LENGTH, filter_seen=False)
+    assert found[True] == asked.metrics((1, 10, 20))
     taught = knowledge_of([told], data, rows, top_k=5)
     assert taught.ranking[:, 0].tolist() == scores.argmax(1).tolist()
     hard = session_difficulty(told.scorer(), data, rows, length=LENGTH)

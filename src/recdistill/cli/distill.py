@@ -147,6 +147,7 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, run, write_config
     from recdistill.errors import RecdistillError
+    from recdistill.export import REPEATS
     from recdistill.runs import MANIFEST, exclusive
 
     with exclusive(folder, "distill"):
@@ -154,7 +155,7 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
         try:
             with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
                 write_config(config, folder / "config.yaml")
-                run(config, folder, reporter=progress)
+                made = run(config, folder, reporter=progress)
         except RecdistillError:
             # it never began: leave nothing in the way of a corrected command
             if not (folder / MANIFEST).is_file():
@@ -162,3 +163,5 @@ def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
                 if not any(folder.iterdir()):
                     folder.rmdir()
             raise
+    if not made.spec.get(REPEATS, True):
+        print("validation is better without the items of the history: this student never names them")

@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "supervision": "all",
             "optimizer": "adamw",
             "patience": 10,
+            "repeats": "pick",
         },
     },
 }

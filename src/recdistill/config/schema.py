@@ -88,6 +88,10 @@ class TrainConfig(Strict):
     patience: int = Field(10, ge=1)
     evaluate_every: int = Field(1, ge=1)
     metric: str = Field("ndcg@20", pattern=r"^(hr|ndcg|mrr)@(1|10|20)$")
+    repeats: Literal["keep", "pick"] = Field(
+        "keep",
+        description="whether items of the history may be recommended; pick: as validation likes it better",
+    )
     gradient_clip: float = Field(0.0, ge=0)
     precision: Literal["float32", "bf16"] = "float32"
     checkpoint_minutes: float = Field(10.0, gt=0)

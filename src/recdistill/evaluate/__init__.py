@@ -7,7 +7,7 @@ from recdistill.evaluate.comparing import comparison_report
 from recdistill.evaluate.difficulty import session_difficulty
 from recdistill.evaluate.evaluation import Evaluation, compare_evaluations, require_same_protocol
 from recdistill.evaluate.latency import Latency, LatencyComparison, compare_latency, measure_latency
-from recdistill.evaluate.ranks import RankPair, Scorer, target_ranks, top_items
+from recdistill.evaluate.ranks import RankPair, Scorer, ranks_of_new_items, target_ranks, top_items
 from recdistill.evaluate.report import Report, ReportLine, SliceTable
 from recdistill.evaluate.significance import (
     Comparison,
@@ -50,6 +50,7 @@ __all__ = [
     "mean_metrics",
     "measure_latency",
     "popularity_slices",
+    "ranks_of_new_items",
     "require_same_protocol",
     "row_metric",
     "session_difficulty",

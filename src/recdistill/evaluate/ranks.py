@@ -102,6 +102,28 @@ def target_ranks(
     return RankPair(kept, kept - seen_above)
 
 
+def ranks_of_new_items(ranks: RankPair, dataset: SequenceDataset, rows: Ints) -> Ints:
+    """Return the ranks of a model that never names an item of the history, whatever the protocol.
+
+    Parameters
+    ----------
+    ranks
+        Of the same model with all items, from `target_ranks`.
+    dataset, rows
+        What it was asked.
+
+    Returns
+    -------
+    ndarray
+        ``(n,)`` int64. A target that the history has is missed: its rank is the last, ``I - 1``.
+    """
+    targets = dataset.targets(rows)
+    owners, items = dataset.seen(rows)
+    ranked = ranks.unseen.copy()
+    ranked[owners[items == targets[owners]]] = dataset.item_count - 1
+    return ranked
+
+
 def top_items(
     scorer: Scorer,
     dataset: SequenceDataset,

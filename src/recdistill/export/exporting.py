@@ -28,7 +28,7 @@ from recdistill.export.graph import OPSET, require_onnx
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
 from recdistill.export.loss_of_tables import TableLoss, measure_table
 from recdistill.export.onnx_models import write_graphs
-from recdistill.export.recommender import Recommender, pad_histories
+from recdistill.export.recommender import REPEATS, Recommender, pad_histories
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
@@ -212,6 +212,7 @@ def export_config(recommender: Recommender, table: str, strategy: str | None = N
         "tied": model.tied,
         "bias": model.item_bias is not None,
         "pad": PAD,
+        REPEATS: bool(recommender.spec.get(REPEATS, True)),
         "table": table,
         "opset": OPSET,
         "cold": recommender.cold.tolist(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError
-from recdistill.evaluate import Evaluation, target_ranks
+from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
 from recdistill.export.fold import fold
 from recdistill.export.kinds import is_export
 from recdistill.export.other_catalogue import over_texts, text_maps_of
@@ -27,6 +27,8 @@ from recdistill.students import SequenceModel
 from recdistill.types import PAD, Split
 
 Ints = npt.NDArray[np.int64]
+#: Where a spec keeps that validation left items of the history out (False); without it they are kept.
+REPEATS: Final = "repeats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,9 @@ class Recommender:
     ) -> Evaluation:
         """Rank the target of every row of a split among all items.
 
+        Where training found on validation that items of the history are better left out (`REPEATS`), they are: then a
+        target that the history has is missed.
+
         Raises
         ------
         FingerprintError
@@ -109,7 +114,10 @@ class Recommender:
         require_fingerprint(self.dataset_fingerprint, dataset.fingerprint, name)
         rows = dataset.rows(split)
         ranks = target_ranks(self.scorer(), dataset, rows, length=self.length)
-        chosen = ranks.of(filter_seen=filter_seen)
+        if self.spec.get(REPEATS, True):
+            chosen = ranks.of(filter_seen=filter_seen)
+        else:
+            chosen = ranks_of_new_items(ranks, dataset, rows)
         return Evaluation(
             name,
             split,

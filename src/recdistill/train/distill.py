@@ -13,8 +13,8 @@ import torch
 from recdistill.data import SequenceDataset
 from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
-from recdistill.evaluate import Evaluation, target_ranks
-from recdistill.export import ModelScorer, Recommender, fold
+from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
+from recdistill.export import REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -130,16 +130,20 @@ def distill(
     )
     objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
 
-    def snapshot() -> Recommender:
-        return Recommender.from_model(model, dataset, spec, length)
+    repeats = True
 
     def keep() -> None:
-        snapshot().save(folder / "best")
+        made = {**spec, REPEATS: False} if not repeats else spec
+        Recommender.from_model(model, dataset, made, length).save(folder / "best")
         if on_best is not None:
             on_best()
 
     def validate() -> Metrics:
-        return validation(model, dataset, length, filter_seen).metrics((1, 10, 20))
+        nonlocal repeats
+        ways = (True, False) if options.repeats == "pick" else (True,)
+        found = validation(model, dataset, length, filter_seen=filter_seen, ways=ways)
+        repeats = max(ways, key=lambda way: found[way][options.metric])  # of equals the first
+        return found[repeats]
 
     if accelerator.is_main_process:
         open_run(
@@ -189,12 +193,26 @@ def _settle_cold_items(
     chosen.save(folder / "best")
 
 
-def validation(model: SequenceModel, dataset: SequenceDataset, length: int, filter_seen: bool) -> Evaluation:
-    """Evaluate a model in training on the validation rows: folded, in evaluation mode, without gradient."""
+def validation(
+    model: SequenceModel,
+    dataset: SequenceDataset,
+    length: int,
+    *,
+    filter_seen: bool,
+    ways: Sequence[bool] = (True,),
+) -> dict[bool, Metrics]:
+    """Evaluate a model in training on the validation rows: folded, in evaluation mode, without gradient.
+
+    Returns for each way, True: the model may name items of the history, the metrics. The rows are scored once.
+    """
     rows = dataset.rows("valid")
     ranks = target_ranks(ModelScorer(fold(model)), dataset, rows, length=length)
-    chosen = ranks.of(filter_seen=filter_seen)
-    return Evaluation("student", "valid", dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
+    found = {}
+    for way in ways:
+        chosen = ranks.of(filter_seen=filter_seen) if way else ranks_of_new_items(ranks, dataset, rows)
+        asked = Evaluation("student", "valid", dataset.row_ids[rows], chosen, dataset.item_count, filter_seen)
+        found[way] = asked.metrics((1, 10, 20))
+    return found
 
 
 def describe_task(dataset: SequenceDataset, model: SequenceModel, knowledge: Knowledge | None) -> Task:

@@ -43,6 +43,9 @@ class TrainOptions:
         Epochs between evaluations.
     metric
         Validation metric that picks the best epoch.
+    repeats
+        Whether the student may recommend items of the history where these compete: ``keep``, or ``pick``: what
+        validation likes better, anew at each evaluation.
     gradient_clip
         Largest gradient norm, or 0 for none.
     precision
@@ -61,6 +64,7 @@ class TrainOptions:
     patience: int = 10
     evaluate_every: int = 1
     metric: str = "ndcg@20"
+    repeats: Literal["keep", "pick"] = "keep"
     gradient_clip: float = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     checkpoint_minutes: float = 10.0
