@@ -104,7 +104,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             ((0.1, "rrd", {}),),
             ("collaborative", {"weight": 0.2}),
             preset={
-                "student": {"options": {"dropout": 0.4}},
+                "student": {"embedding_size": 128, "options": {"dropout": 0.4}},
                 "loss": {"name": "sampled_ce"},
                 "train": {"learning_rate": 2e-3, "patience": 5, "epochs": 40},
             },
@@ -143,7 +143,8 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "w/o ranking": {"rrd": None},
         "w/o teacher": {"collaborative": None, "rrd": None},
         "cross-entropy": {"loss": {"name": "ce"}},
-        "usual dropout": {"student": None},
+        "half the width": {"student": {"embedding_size": 64}},
+        "usual dropout": {"student": {"options": {}}},
         "repeats kept": {"train": {"repeats": "keep"}},
     },
 }

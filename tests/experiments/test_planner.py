@@ -161,6 +161,7 @@ def test_best_leaves_out_one_lever_at_a_time(shop):
         "w/o ranking",
         "w/o teacher",
         "cross-entropy",
+        "half the width",
         "usual dropout",
         "repeats kept",
     ]
