@@ -188,6 +188,15 @@ def test_best_beside_everything_and_without_its_levers(page, shop):
     assert len(document.pictures) >= 3
 
 
+def test_best_without_the_preset_itself_still_tells_the_rest(shop, tmp_path):
+    words = [*shop.words, "rrd.weight=1.0e+39"]
+    plan = make_plan("best", shop.dataset, [shop.knowledge], seeds=1, budget=0, words=words)
+    document = reproduce(plan, tmp_path, shop.dataset, [shop.knowledge])
+    levers = [line["name"] for line in document.facts["students"]["sasrec"]["levers"]["lines"]]
+    assert levers == ["none", "w/o ranking", "w/o teacher"]
+    assert sum(note.startswith("FAILED") for note in document.notes) == len(plan.lines) - len(levers)
+
+
 def test_failed_runs_are_said_and_left_out(shop, tmp_path):
     words = [*shop.words, "hint.weight=1.0e+39"]
     plan = make_plan(

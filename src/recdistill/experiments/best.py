@@ -45,13 +45,16 @@ def best_page(collected: Collected) -> tuple[list[Any], list[Picture], dict[str,
 
 
 def _whole(collected: Collected, student: str) -> str:
-    """Return the name of the first line with nothing left out."""
-    return next(o.line.name for o in collected.of(student) if o.line.row == _WHOLE and o.evaluations)
+    """Return the name of the first line with nothing left out; if none has finished, `compared` takes another."""
+    return next(
+        (o.line.name for o in collected.of(student) if o.line.row == _WHOLE and o.evaluations), _WHOLE
+    )
 
 
 def _against_all(collected: Collected, student: str) -> Report:
     """Compare students, teachers and free baselines with the tuned student that had no teacher."""
-    shown = [one for one in collected.of(student) if one.evaluations and one.line.row in (_PLAIN, _WHOLE)]
+    finished = [one for one in collected.of(student) if one.evaluations]
+    shown = [one for one in finished if one.line.row in (_PLAIN, _WHOLE)] or finished
     results = [Result(one.line.name, one.line.kind, one.evaluations) for one in shown]
     results += [
         Result(teacher_name(collected, folder), "teacher", one.evaluations)
