@@ -12,7 +12,7 @@ LAYERS = [
     {"teachers", "recipes", "export"},
     {"strategies", "item_encoders", "user_encoders", "students", "losses", "evaluate", "knowledge"},
     {"data"},
-    {"types", "errors", "runs", "titles", "columns", "cluster", "environment", "extras"},
+    {"types", "products", "errors", "runs", "titles", "columns", "cluster", "environment", "extras"},
 ]
 LEVEL = {name: len(LAYERS) - number for number, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {

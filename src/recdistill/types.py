@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 PAD: Final = -1
 
-#: From this many items a row on, a batched matrix product beats multiply-and-sum.
-_WIDE: Final = 32
-
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 
@@ -149,13 +146,19 @@ class StudentOutput:
         They are computed from the items' vectors even where `logits` exist: a backward pass through a gather
         would fill a whole ``(S, I)`` gradient. They equal `logits` to rounding, so ranks are counted on `logits`.
         """
+        import torch
+
+        from recdistill.products import listed_products
+
         index = items.clamp_min(0)
-        vectors = self.vectors(index)  # (S, n, H)
-        if items.shape[1] < _WIDE:
-            product = (vectors * self.hidden.unsqueeze(1)).sum(-1)  # (S, n)
+        if not callable(self.table) or "item_table" in vars(self):
+            product = listed_products(self.hidden, self.item_table, index)
         else:
-            product = (vectors @ self.hidden.unsqueeze(-1)).squeeze(-1)  # (S, n)
-        return product if self.item_bias is None else product + self.item_bias[index]
+            asked, places = torch.unique(index, return_inverse=True)
+            product = listed_products(self.hidden, self.table(asked), places)
+        if self.item_bias is None:
+            return product
+        return product + self.item_bias.index_select(0, index.flatten()).view(index.shape)
 
     def shared(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """Return the tensor that another part already computed under `key`, or compute it now."""
