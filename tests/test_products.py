@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recdistill.products import listed_products
+from recdistill.products import listed_products, rows_at_once
 
 
 def one_by_one(hidden: Tensor, table: Tensor, items: Tensor) -> Tensor:
@@ -62,3 +62,10 @@ def test_other_number_formats() -> None:
     torch.testing.assert_close(listed_products(hidden, table, items), one_by_one(hidden, table, items))
     with torch.autocast("cpu", torch.bfloat16):
         assert listed_products(hidden.float(), table.float(), items).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("budget", "rows"), [(0, 1), (40, 4), (150, 15), (160, 16), (310, 16), (640, 64), (999, 96)]
+)
+def test_rows_fill_whole_tiles(budget: int, rows: int) -> None:
+    assert rows_at_once(budget, 10) == rows

@@ -88,7 +88,7 @@ def target_ranks(
     """
     kept, seen_above = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     flags = _Flags(dataset.item_count)
-    for start, chunk, scores in _batches(scorer, dataset, rows, length, batch_size):
+    for places, chunk, scores in _batches(scorer, dataset, rows, length, batch_size):
         targets = dataset.targets(chunk)
         owners, items = distinct_seen(dataset, chunk)
         other = items != targets[owners]
@@ -97,8 +97,8 @@ def target_ranks(
             above, seen = _counts_numpy(scores, targets, owners, items, flags)
         else:
             above, seen = _counts_torch(scores, targets, owners, items)
-        kept[start : start + len(chunk)] = above - 1  # the target itself is at least its own score
-        seen_above[start : start + len(chunk)] = seen
+        kept[places] = above - 1  # the target itself is at least its own score
+        seen_above[places] = seen
     return RankPair(kept, kept - seen_above)
 
 
@@ -164,7 +164,7 @@ def top_items(
             f"k = {k} is not in 1..{dataset.item_count}, the number of items. Choose a smaller -k."
         )
     top = np.empty((len(rows), k), np.int64)
-    for start, chunk, scores in _batches(scorer, dataset, rows, length, batch_size):
+    for places, chunk, scores in _batches(scorer, dataset, rows, length, batch_size):
         # A copy: the scorer's own array may be shared between calls and must not be written to.
         values = (
             torch.from_numpy(np.array(scores)) if isinstance(scores, np.ndarray) else scores.detach().clone()
@@ -178,7 +178,7 @@ def top_items(
             ] = -torch.inf
         best, index = values.topk(k, dim=1)  # (B, k)
         index = index.masked_fill(best == -torch.inf, PAD)
-        top[start : start + len(chunk)] = index.cpu().numpy()
+        top[places] = index.cpu().numpy()
     return top
 
 
@@ -248,15 +248,20 @@ def _counts_torch(scores: Tensor, targets: Ints, owners: Ints, items: Ints) -> t
 
 def _batches(
     scorer: Scorer, dataset: SequenceDataset, rows: Ints, length: int, batch_size: int
-) -> Iterator[tuple[int, Ints, Scores | Tensor]]:
-    """Yield start, the batch's rows and their checked scores; those on the CPU as numpy, without a copy."""
+) -> Iterator[tuple[Ints, Ints, Scores | Tensor]]:
+    """Yield the places of a batch in `rows`, its rows and their checked scores; those on the CPU as numpy, uncopied.
+
+    Rows whose histories are about as long come together: a scorer can leave out the columns that are all `PAD`.
+    """
     if length < 1 or batch_size < 1:
         raise ConfigError(
             f"length = {length} and batch_size = {batch_size} must be at least 1. Set both above 0."
         )
     size = min(batch_size, max(_ROWS_AT_LEAST, _SCORES_AT_ONCE // max(dataset.item_count, 1)))
+    order = np.argsort(np.minimum(dataset.history_lengths(rows), length), kind="stable")
     for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
+        places = order[start : start + size]
+        chunk = rows[places]
         scores = _on_host(ask(scorer, dataset, chunk, length))
         if tuple(scores.shape) != (len(chunk), dataset.item_count):
             raise ConfigError(
@@ -265,7 +270,7 @@ def _batches(
                 "Was the model made for another dataset? See recdistill data stats."
             )
         _refuse_nan(scores, dataset.row_ids[chunk])
-        yield start, chunk, scores
+        yield places, chunk, scores
 
 
 def _on_host(scores: Scores | Tensor) -> Scores | Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recdistill.students import SequenceModel
+from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
 
@@ -32,6 +33,11 @@ class ModelScorer:
         self.wants_row_ids = model.user_encoder is not None
 
     def __call__(self, histories: Ints, row_ids: Ints | None = None) -> Tensor:
-        """Return ``(B, I)`` scores after ``(B, L)`` histories; without row ids nothing is known of the users."""
+        """Return ``(B, I)`` scores after ``(B, L)`` histories; without row ids nothing is known of the users.
+
+        Columns in which no history has an item any more are left out: the student would compute pads.
+        """
+        longest = max(1, int((histories != PAD).sum(1).max(initial=0)))
+        histories = histories[:, :longest]
         known = None if row_ids is None else torch.from_numpy(row_ids).to(self.device)
         return self.model.score(torch.from_numpy(histories).to(self.device), known)

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.losses.base import Loss
+from recdistill.products import rows_at_once
 from recdistill.types import Batch, StudentOutput
 
 Precision = Literal["float32", "bfloat16"]
@@ -143,7 +144,7 @@ def chunked_cross_entropy(
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     if chunk_mib is None:
         chunk_mib = _CHUNK_MIB.get(device, _CHUNK_MIB_ELSEWHERE)
-    chunk_rows = max(1, int(chunk_mib * 2**20 / (dtype.itemsize * len(item_table))))
+    chunk_rows = rows_at_once(chunk_mib * 2**20, dtype.itemsize * len(item_table))
     with torch.autocast(device, enabled=False):
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, item_table, item_bias, targets, chunk_rows, dtype

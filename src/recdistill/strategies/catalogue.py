@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recdistill.products import rows_at_once
 from recdistill.strategies.listwise import NOTHING
 from recdistill.types import PAD, StudentOutput
 
@@ -271,5 +272,5 @@ def product_dtype(output: StudentOutput) -> torch.dtype:
 def row_chunks(hidden: Tensor, item_count: int) -> list[slice]:
     """Return slices over the S rows whose float32 scores of all items fit the budget of the device."""
     budget = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cuda"])
-    step = max(1, budget // max(1, 4 * item_count))
+    step = rows_at_once(budget, 4 * item_count)
     return [slice(start, start + step) for start in range(0, len(hidden), step)]

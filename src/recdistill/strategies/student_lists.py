@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from recdistill.products import rows_at_once
 from recdistill.types import StudentOutput
 
 CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}  # held at a time: on a CPU what stays in its cache
@@ -157,4 +158,4 @@ def _logit_chunks(output: StudentOutput) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _rows_a_chunk(device: torch.device, row_bytes: int) -> int:
-    return max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // max(1, row_bytes))
+    return rows_at_once(CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]), row_bytes)
