@@ -7,8 +7,9 @@ import pytest
 
 from recdistill.errors import ConfigError, KnowledgeError
 from recdistill.experiments.naming import available_strategies
-from recdistill.experiments.planner import SWEEP, make_plan
+from recdistill.experiments.planner import make_plan
 from recdistill.experiments.space import search_space, with_values
+from recdistill.experiments.table_lines import SWEEP
 from recdistill.knowledge import load_knowledge, save_knowledge
 from recdistill.strategies import STRATEGIES
 

@@ -13,7 +13,7 @@ from recdistill.evaluate.tables import Table
 from recdistill.experiments.blocks import compared, runs_table
 from recdistill.experiments.collect import Collected, Outcome
 from recdistill.experiments.document import Picture
-from recdistill.experiments.planner import PLAIN
+from recdistill.experiments.naming import PLAIN
 from recdistill.experiments.published import OVERLAP, STRENGTH
 from recdistill.export import load_scorer
 from recdistill.knowledge import Knowledge, audit_knowledge, load_knowledge

@@ -16,6 +16,7 @@ from recdistill.experiments.blocks import (
 )
 from recdistill.experiments.collect import Collected
 from recdistill.experiments.document import Picture
+from recdistill.experiments.naming import PLAIN
 from recdistill.experiments.plots import curves_picture, slices_picture
 from recdistill.experiments.report import baseline_results, compare_results
 from recdistill.experiments.results import Result
@@ -24,7 +25,7 @@ from recdistill.runs import MANIFEST, read_json
 
 __all__ = ["best_page"]
 
-_PLAIN, _WHOLE = "none", "best"
+_WHOLE = "best"
 _METRICS = ("hr@10", "ndcg@10", "hr@20", "ndcg@20")
 
 
@@ -54,7 +55,7 @@ def _whole(collected: Collected, student: str) -> str:
 def _against_all(collected: Collected, student: str) -> Report:
     """Compare students, teachers and free baselines with the tuned student that had no teacher."""
     finished = [one for one in collected.of(student) if one.evaluations]
-    shown = [one for one in finished if one.line.row in (_PLAIN, _WHOLE)] or finished
+    shown = [one for one in finished if one.line.row in (PLAIN, _WHOLE)] or finished
     results = [Result(one.line.name, one.line.kind, one.evaluations) for one in shown]
     results += [
         Result(teacher_name(collected, folder), "teacher", one.evaluations)

@@ -10,7 +10,7 @@ from recdistill.evaluate.tables import Table
 from recdistill.experiments.blocks import HR, NDCG
 from recdistill.experiments.collect import Collected, Outcome
 from recdistill.experiments.document import Picture
-from recdistill.experiments.planner import PLAIN
+from recdistill.experiments.naming import PLAIN
 from recdistill.experiments.published import published_gain
 
 __all__ = ["gain_table"]

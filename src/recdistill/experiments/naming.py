@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from recdistill.config import RunConfig
 from recdistill.config.build import construct
@@ -15,7 +15,13 @@ from recdistill.recipes import RECIPES
 from recdistill.strategies import STRATEGIES
 from recdistill.students import STUDENTS
 
-__all__ = ["applies", "available_strategies", "parts_of", "required_fields", "section_of"]
+if TYPE_CHECKING:
+    from recdistill.experiments.plan import TeacherFolder
+
+__all__ = ["PLAIN", "applies", "available_strategies", "parts_of", "required_fields", "section_of", "titled"]
+
+#: The line of the student without a teacher.
+PLAIN: Final = "none"
 
 
 def available_strategies() -> list[str]:
@@ -67,3 +73,8 @@ def applies(word: str, config: RunConfig) -> bool:
     first, dot, _ = word.partition("=")[0].strip().partition(".")
     parts = {*STRATEGIES, *ITEM_ENCODERS, *STUDENTS, *LOSSES}
     return not dot or first not in parts or first in parts_of(config)
+
+
+def titled(name: str, teacher: TeacherFolder) -> str:
+    """Return a line's name, with its teacher's where there are several."""
+    return f"{name} [{teacher.label}]" if teacher.label else name

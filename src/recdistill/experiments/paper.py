@@ -25,7 +25,7 @@ from recdistill.experiments.blocks import (
 from recdistill.experiments.collect import Collected, Outcome
 from recdistill.experiments.document import Document, Picture
 from recdistill.experiments.gains import gain_table
-from recdistill.experiments.planner import PLAIN
+from recdistill.experiments.naming import PLAIN
 from recdistill.experiments.published import TEACHER, TEACHER_SECONDS, Pair
 from recdistill.experiments.statistics_page import statistics_page
 from recdistill.experiments.sweep import sweep_page

@@ -1,4 +1,4 @@
-"""Which lines each table of the paper has on a dataset with these teachers."""
+"""From a table, a dataset and teachers to a plan: what has to be trained and tuned."""
 
 from __future__ import annotations
 
@@ -8,41 +8,25 @@ from typing import Any, Final
 
 from recdistill.config import RunConfig, resolve
 from recdistill.config.overrides import merge
-from recdistill.config.resolve import recipe_section
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
-from recdistill.evaluate.report import Kind
-from recdistill.experiments.naming import (
-    applies,
-    available_strategies,
-    parts_of,
-    required_fields,
-    section_of,
-)
+from recdistill.experiments.naming import PLAIN, applies, parts_of, required_fields, section_of, titled
 from recdistill.experiments.plan import Line, Plan, Study, TeacherFolder, identity, slug
-from recdistill.experiments.published import STRATEGY_ROWS
 from recdistill.experiments.space import search_space
+from recdistill.experiments.table_lines import LINES
 from recdistill.knowledge import load_knowledge
-from recdistill.recipes import ABLATIONS, RECIPES, missing_fields, recipe
+from recdistill.recipes import missing_fields
 from recdistill.runs import MANIFEST, file_checksum, fingerprint
 from recdistill.students import STUDENTS
 
-__all__ = ["PLAIN", "SWEEP", "make_plan"]
+__all__ = ["make_plan"]
 
-PLAIN: Final = "none"
 #: The paper's name for SASRec with the loss dros.
 _DROS: Final = "dros"
 #: Default students: those of the paper's table.
 _STUDENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "table5": ("gru4rec", "sasrec", _DROS),
     "best": ("sasrec",),
-}
-#: Figure 2: key → its name in the figure, and the values that are tried.
-SWEEP: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
-    "importance.weight": ("λ_d", (0.1, 0.3, 0.5, 0.7, 1.0)),
-    "importance.gamma_position": ("γ_p", (0.0, 0.1, 0.3, 0.5, 1.0)),
-    "importance.gamma_confidence": ("γ_c", (0.0, 0.1, 0.3, 0.5, 1.0)),
-    "importance.gamma_consistency": ("γ_o", (0.0, 0.1, 0.3, 0.5, 1.0)),
 }
 
 
@@ -95,11 +79,11 @@ def make_plan(
         The table needs a teacher and there is none.
     """
     variant = variant or ("modern" if table == "best" else "paper")
-    planner = _Planner(
+    planner = Planner(
         table, dataset, _teachers(knowledge, data or SequenceDataset.load(dataset)), variant, words, budget
     )
-    if table not in _LINES:
-        raise unknown_name("table", table, _LINES)
+    if table not in LINES:
+        raise unknown_name("table", table, LINES)
     if table != "table4" and not knowledge:
         raise KnowledgeError(
             f"{table} needs a teacher's knowledge. Make it with recdistill teach graph --dataset d/ --out k/, "
@@ -109,7 +93,7 @@ def make_plan(
     planner.checksums = checksums | {str(t.path): t.checksum for t in planner.teachers}
     for student in students or _STUDENTS.get(table, (_DROS,)):
         planner.student = _known_student(student)
-        _LINES[table](planner, list(strategies))
+        LINES[table](planner, list(strategies))
     planner.check_words()
     return Plan(
         table=table,
@@ -141,7 +125,7 @@ def _known_student(name: str) -> str:
     return name
 
 
-class _Planner:
+class Planner:
     """Collects the lines of one table."""
 
     def __init__(
@@ -210,7 +194,7 @@ class _Planner:
             return
         for teacher in self.teachers:
             config = self.config({"recipe": name, **section_of(name)}, teacher, None)
-            title = _titled(name, teacher)
+            title = titled(name, teacher)
             if self.served(title, config, teacher):
                 study = self.study(title, config)
                 line = Line(self.student, title, "distilled", config, study, teacher=teacher.label, row=name)
@@ -228,137 +212,3 @@ class _Planner:
         if error is not None:
             self.notes.append(f"Left out, {title}: {str(error).partition('.')[0]}.")
         return error is None
-
-
-def _plain_lines(planner: _Planner, strategies: list[str]) -> None:
-    planner.plain()
-
-
-def _no_lines(planner: _Planner, strategies: list[str]) -> None:
-    """Table 4 describes the data."""
-
-
-def _strategy_lines(planner: _Planner, strategies: list[str]) -> None:
-    known = available_strategies()
-    if strategies == ["all"]:
-        chosen = known
-    else:
-        chosen = strategies or [name for name in STRATEGY_ROWS if name in known]
-        for name in chosen:
-            section_of(name)  # refuses names that do not exist
-    planner.plain()
-    for name in chosen:
-        planner.strategy(name)
-
-
-def _method_lines(planner: _Planner, strategies: list[str]) -> None:
-    planner.plain()
-    for name in strategies or ["dllm2rec"]:
-        planner.strategy(name)
-
-
-def _best_lines(planner: _Planner, strategies: list[str]) -> None:
-    """Add the plain student, tuned, and the preset as it is, whole and without one lever at a time."""
-    if strategies:
-        raise ConfigError(
-            f"best takes the preset best apart, not {', '.join(strategies)}. Leave --strategies out, or compare "
-            "strategies with recdistill reproduce table5 --variant modern."
-        )
-    planner.plain()
-    for teacher in planner.teachers:
-        for name, changes in ABLATIONS["best"].items():
-            chosen = recipe("best", **changes)
-            section = merge(chosen.preset or {}, recipe_section(chosen))
-            taught = bool(chosen.strategies or chosen.item_encoder)
-            if not taught and teacher is not planner.teachers[0]:
-                continue  # it is the same whoever teaches the others
-            title = _titled(name, teacher) if taught else name
-            label = f"{planner.student} ({planner.variant}) {title}"
-            source = "best" if taught else PLAIN
-            config = planner.config({"recipe": source, **section}, teacher if taught else None, label)
-            if planner.served(title, config, teacher):
-                kind: Kind = "distilled" if taught else "student"
-                planner.lines.append(
-                    Line(planner.student, title, kind, config, teacher=teacher.label, row=name)
-                )
-
-
-def _base(strategies: list[str], table: str) -> str:
-    """Return the recipe that an ablation takes apart."""
-    if len(strategies) > 1 or (strategies and "importance" not in _requires_parts(strategies[0])):
-        raise ConfigError(
-            f"{table} takes one DLLM2Rec recipe apart, not {', '.join(strategies)}. Allowed: "
-            f"{', '.join(name for name in RECIPES if name.startswith('dllm2rec'))}."
-        )
-    return strategies[0] if strategies else "dllm2rec"
-
-
-def _requires_parts(name: str) -> set[str]:
-    return {part for _, part, _ in RECIPES[name].strategies} if name in RECIPES else set()
-
-
-def _ablation_lines(planner: _Planner, strategies: list[str]) -> None:
-    """Add the rows of an ablation. Those that only take something away keep what the whole was tuned to."""
-    base = _base(strategies, planner.table)
-    for teacher in planner.teachers:
-        whole = planner.config({"recipe": base, **section_of(base)}, teacher, None)
-        study = planner.study(_titled(base, teacher), whole)
-        for name, changes in ABLATIONS[planner.table].items():
-            section = recipe_section(recipe(base, **changes))
-            label = f"{planner.student} ({planner.variant}) {name}" if changes else None
-            config = planner.config({"recipe": base, **section}, teacher, label)
-            title = _titled(name if changes or base == "dllm2rec" else base, teacher)
-            if not planner.served(title, config, teacher):
-                continue
-            added = set(parts_of(config)) - set(parts_of(whole)) - {"ids"}
-            own = planner.study(title, config) if added else study
-            planner.lines.append(
-                Line(planner.student, title, "distilled", config, own, teacher=teacher.label, row=name)
-            )
-
-
-def _sweep_lines(planner: _Planner, strategies: list[str]) -> None:
-    """Add the whole method and the points of Figure 2: one value changed, everything else as it was tuned."""
-    base = _base(strategies, planner.table)
-    for teacher in planner.teachers:
-        config = planner.config({"recipe": base, **section_of(base)}, teacher, None)
-        title = _titled(base, teacher)
-        if not planner.served(title, config, teacher):
-            continue
-        study = planner.study(title, config)
-        planner.lines.append(
-            Line(planner.student, title, "distilled", config, study, teacher=teacher.label, row=base)
-        )
-        for key, (symbol, values) in SWEEP.items():
-            for value in values:
-                name = _titled(f"{symbol} = {value:g}", teacher)
-                planner.lines.append(
-                    Line(
-                        planner.student,
-                        name,
-                        "distilled",
-                        config,
-                        study,
-                        {key: value},
-                        teacher.label,
-                        row=f"{key}={value:g}",
-                    )
-                )
-
-
-_LINES: Final = {
-    "table1": _plain_lines,
-    "table2": _plain_lines,
-    "table3": _plain_lines,
-    "table4": _no_lines,
-    "table5": _strategy_lines,
-    "table6": _method_lines,
-    "table7": _ablation_lines,
-    "table8": _ablation_lines,
-    "figure2": _sweep_lines,
-    "best": _best_lines,
-}
-
-
-def _titled(name: str, teacher: TeacherFolder) -> str:
-    return f"{name} [{teacher.label}]" if teacher.label else name

@@ -13,7 +13,7 @@ from recdistill.evaluate.tables import Table, show_difference, show_question, sh
 from recdistill.experiments.blocks import HR, NDCG, compared, facts_of, runs_table
 from recdistill.experiments.collect import Collected, Outcome
 from recdistill.experiments.document import Picture
-from recdistill.experiments.planner import SWEEP
+from recdistill.experiments.table_lines import SWEEP
 
 __all__ = ["sweep_page"]
 
