@@ -366,6 +366,22 @@ def test_the_recorded_answers_replay_without_the_model(plain, tmp_path):
     np.testing.assert_array_equal(words["user_vectors"], load_words(tmp_path / "t")["user_vectors"])
 
 
+def test_both_sides_replay_from_a_folder_of_answers_by_kind(plain, tmp_path):
+    first = make_words(Kar(most=4), Work(plain, Says(speak), tmp_path / "t"))
+    answers = tmp_path / "t" / "answers"
+    files = tmp_path / "files"
+    files.mkdir()
+    for kind in ("items", "users"):
+        (files / f"{kind}.jsonl").write_bytes((answers / kind / "generations.jsonl").read_bytes())
+    for number, place in enumerate((answers, files)):
+        again = make_words(Kar(most=4), Work(plain, ScriptedGenerator(place), tmp_path / f"again{number}"))
+        np.testing.assert_array_equal(again["user_vectors"], first["user_vectors"])
+        np.testing.assert_array_equal(again["item_vectors"], first["item_vectors"])
+    (files / "users.jsonl").unlink()
+    with pytest.raises(KnowledgeError, match=r"no answers to 'users'.*users\.jsonl"):
+        make_words(Kar(most=4), Work(plain, ScriptedGenerator(files), tmp_path / "half"))
+
+
 def test_the_cost_counts_what_is_not_answered_yet(plain, tmp_path):
     work = Work(plain, Says(speak), tmp_path / "t", answer_tokens=100)
     asked = Kar(most=4).asks(work)

@@ -25,7 +25,7 @@ def rationales(
         str,
         typer.Option(
             help="Folder or name of the large language model; its name at the endpoint with --backend http; with "
-            "scripted a file of answers."
+            "scripted a file of answers, or a folder with one for each kind."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a run that was stopped goes on there.")],

@@ -15,6 +15,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError
 from recdistill.knowledge.words import Words
 from recdistill.teachers.backends.base import GenerationRequest, TextGenerator
+from recdistill.teachers.backends.scripted import ScriptedGenerator
 from recdistill.teachers.base import Progress
 from recdistill.teachers.generation.answers import FAILURES, GenerationStore, generate_rows
 from recdistill.teachers.rationales.encoding import WordEncoder
@@ -144,6 +145,8 @@ class Work:
             The folder holds answers of another model, or to other prompts.
         """
         asked = generator or self.generator
+        if isinstance(asked, ScriptedGenerator):
+            asked = asked.of(name)
         store = GenerationStore(
             self.out / "answers" / name,
             {**asked.settings, **settings, "dataset": self.dataset.fingerprint},
