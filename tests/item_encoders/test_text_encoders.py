@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recdistill.errors import ConfigError, KnowledgeError
-from recdistill.item_encoders import AlphaFuse, Collaborative, TextOnly, TwoBranch, fold, lengthened
+from recdistill.item_encoders import AlphaFuse, Collaborative, TextOnly, TwoBranch, centred, fold, lengthened
 from recdistill.students import SASRec, SequenceModel, Twin
 from references import item_encoders as naive
 
@@ -148,6 +148,43 @@ def test_cold_items_of_a_folded_table_are_as_long_as_the_others(kind, length):
     factors = after[known] / before[known]
     kept = factors[before[known] != 0]
     torch.testing.assert_close(kept, kept[0].expand_as(kept))  # one number for all: directions stay
+
+
+def agreement(rows):
+    """Return 1 where all rows lie in one direction, about n^-1/2 where they have nothing in common."""
+    return torch.nn.functional.normalize(rows).mean(0).norm()
+
+
+def test_cold_items_whose_texts_have_much_in_common_do_not_lie_in_one_direction():
+    torch.manual_seed(0)
+    table, share = (
+        torch.randn(40, 8),
+        0.01 * torch.randn(40, 8) + 0.1,
+    )  # nearly all of a text is what all texts say
+    warm = torch.ones(40, 1, dtype=torch.bool)
+    warm[:6] = False
+    table[:6] = share[:6]
+    assert agreement(lengthened(table, warm)[:6]) > 0.95
+    placed = centred(table, share, warm)
+    assert agreement(placed[:6]) < 0.8
+    assert torch.equal(placed[6:], table[6:])
+    far = (placed[:6] - table[6:].mean(0)).norm(dim=1).mean()
+    torch.testing.assert_close(
+        far / (table[6:] - table[6:].mean(0)).norm(dim=1).mean(), torch.tensor(1.0), atol=0.3, rtol=0
+    )
+    twice = centred(table, share, warm, 2.0)
+    torch.testing.assert_close(twice[:6] - table[6:].mean(0), 2 * (placed[:6] - table[6:].mean(0)))
+
+
+def test_where_no_text_tells_items_apart_nothing_is_moved():
+    table, warm = torch.randn(5, 3), torch.tensor([[True], [True], [True], [False], [False]])
+    nothing = torch.zeros(5, 3)
+    assert torch.equal(centred(table, nothing, warm), table)
+    same = torch.ones(5, 3)
+    same[4] = 0  # no text: its vector stays
+    placed = centred(table, same, warm)
+    torch.testing.assert_close(placed[3], table[:3].mean(0))
+    assert torch.equal(placed[4], table[4])
 
 
 def test_tables_in_which_nothing_can_be_lengthened():

@@ -6,7 +6,7 @@ from recdistill.item_encoders.alphafuse import AlphaFuse
 from recdistill.item_encoders.base import ItemEncoder
 from recdistill.item_encoders.collaborative import Collaborative
 from recdistill.item_encoders.experts import HybridExperts
-from recdistill.item_encoders.ids import Ids, fold, lengthened
+from recdistill.item_encoders.ids import Ids, centred, fold, lengthened
 from recdistill.item_encoders.kar import KarItems
 from recdistill.item_encoders.slim import SlimItems, SlimText, TextTable
 from recdistill.item_encoders.text_map import TextMap, text_map
@@ -36,6 +36,7 @@ __all__ = [
     "TextOnly",
     "TextTable",
     "TwoBranch",
+    "centred",
     "fold",
     "lengthened",
     "text_map",

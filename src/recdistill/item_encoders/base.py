@@ -74,3 +74,10 @@ class ItemEncoder(nn.Module):
     def text_vectors(self) -> Tensor | None:
         """Return ``(I, d)`` vectors formed from text alone, as `text_map` would form them; None: there are none."""
         return None
+
+    def text_share(self) -> Tensor | None:
+        """Return ``(I, d)`` what text adds to each vector where it is a small part of it; None: it is no such part.
+
+        Cold items are then placed by `recdistill.item_encoders.centred`, else by `recdistill.item_encoders.lengthened`.
+        """
+        return None

@@ -52,8 +52,40 @@ def fold(encoder: ItemEncoder) -> Ids:
     was_training = encoder.training
     encoder.eval()
     table = encoder.table().float().clone()
+    share = encoder.text_share()
     encoder.train(was_training)
+    if share is not None and encoder.warm is not None:
+        return Ids.from_table(centred(table, share.float(), encoder.warm, encoder.cold_length or 1.0))
     return Ids.from_table(lengthened(table, encoder.warm, encoder.cold_length))
+
+
+def centred(table: Tensor, share: Tensor, warm: Tensor, cold_length: float = 1.0) -> Tensor:
+    """Return the table with cold items at the mean of the warm ones, moved as their text differs from others' texts.
+
+    Where text is a small part of a warm vector, most of it is the same for all items. Brought to the length of others,
+    cold items would all lie in that one direction, and fill the top of every list or of none.
+
+    Parameters
+    ----------
+    table
+        ``(I, d)``.
+    share
+        ``(I, d)`` what text alone gives each item; a zero row: it has none, and its vector stays.
+    warm
+        ``(I, 1)`` bool, the items that are not cold.
+    cold_length
+        How far from their mean cold vectors lie next to the warm ones, above 0.
+    """
+    known = (share != 0).any(1, keepdim=True)
+    learned, told = warm.flatten(), (warm & known).flatten()
+    if not bool(told.any()):
+        return table
+    middle, moved = table[learned].mean(0), share - share[told].mean(0)
+    far, text_far = (
+        torch.linalg.vector_norm(part, dim=1).mean() for part in (table[learned] - middle, moved[told])
+    )
+    factor = cold_length * far / text_far if bool(text_far > 0) else torch.zeros_like(far)
+    return torch.where(warm | ~known, table, middle + factor * moved)
 
 
 def lengthened(table: Tensor, warm: Tensor | None, cold_length: float | None = 1.0) -> Tensor:

@@ -53,7 +53,7 @@ class KarItems(ItemEncoder):
         gate: float = -3.0,
         cold: Any = None,
     ) -> None:
-        super().__init__(cold, base.cold_length)
+        super().__init__(cold, base.cold_length if base.cold_length_given else None)
         if cold is None:
             self.warm = base.warm
         self.item_count, self.size = base.item_count, base.size
@@ -67,6 +67,11 @@ class KarItems(ItemEncoder):
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Return ``(n, d)`` vectors of the ``(n,)`` items, or the whole ``(I, d)`` table if None."""
         return plain_part(self, items) + self._added(items)
+
+    def text_share(self) -> Tensor:
+        """Return ``(I, d)``, σ(θ) W v of all items, and what the other encoder's text gives them."""
+        other = self.base.text_vectors()
+        return self._added(None) if other is None else self._added(None) + other
 
     def _added(self, items: Tensor | None) -> Tensor:
         if items is None:

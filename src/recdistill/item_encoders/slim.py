@@ -68,7 +68,7 @@ class SlimItems(ItemEncoder):
     texts: Tensor
 
     def __init__(self, base: ItemEncoder, reader: nn.Linear, texts: Tensor, *, cold: Any = None) -> None:
-        super().__init__(cold, base.cold_length)
+        super().__init__(cold, base.cold_length if base.cold_length_given else None)
         if cold is None:
             self.warm = base.warm
         self.item_count, self.size = base.item_count, base.size
@@ -81,6 +81,13 @@ class SlimItems(ItemEncoder):
         texts = self.texts if items is None else self.texts[items]
         fused: Tensor = self.fusion(torch.cat([self.reader(texts), plain_part(self, items)], dim=1))
         return fused
+
+    def text_share(self) -> Tensor:
+        """Return ``(I, d)``: g_f of each text beside no id, but for what the other encoder makes of text."""
+        other = self.base.text_vectors()
+        other = self.texts.new_zeros(self.item_count, self.base.size) if other is None else other
+        fused: Tensor = self.fusion(torch.cat([self.reader(self.texts), other], dim=1))
+        return fused * (self.texts != 0).any(1, keepdim=True)
 
 
 class TextBlock(nn.Module):
