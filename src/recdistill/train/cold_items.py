@@ -18,7 +18,7 @@ from recdistill.data import SequenceDataset
 from recdistill.export import Recommender
 
 #: Multiples of the length in the saved table; the first, which leaves it, wins ties.
-FACTORS: Final = (1.0, 0.8, 1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5)
+FACTORS: Final = (1.0, 0.25, 0.5, 0.8, 1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5)
 #: Where a recommender's spec keeps the chosen one.
 STRETCH: Final = "cold_stretch"
 
