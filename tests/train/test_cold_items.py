@@ -15,6 +15,7 @@ from recdistill.losses import CE
 from recdistill.students import SASRec, SequenceModel
 from recdistill.train import TrainOptions, distill
 from recdistill.train.cold_items import FACTORS, STRETCH, pick_cold_length, stretched
+from recdistill.train.distill import validation
 from shop import ITEMS, ring_dataset
 
 OPTIONS = {"embedding_size": 8, "variant": "modern", "max_length": 12}
@@ -104,3 +105,18 @@ def test_without_cold_items_the_length_stays(dataset: SequenceDataset, tmp_path)
     chosen, tried = pick_cold_length(none, dataset, filter_seen=True)
     assert chosen.spec[STRETCH] == 1.0
     assert len({one["all"] for one in tried}) == 1
+
+
+@pytest.mark.parametrize("given", [None, 1.0])
+def test_epochs_are_compared_with_short_cold_vectors_where_their_length_is_open(
+    dataset: SequenceDataset, tmp_path, given: float | None
+) -> None:
+    torch.manual_seed(1)
+    items = Collaborative(dataset.item_count, 8, text(), cold=dataset.cold_items, cold_length=given, std=1.0)
+    model = SequenceModel(SASRec(**OPTIONS), items, items, bias=False)
+    found = validation(model, dataset, 12, filter_seen=False)[True]
+    whole = Recommender.from_model(model, dataset, {"student": "sasrec", "options": OPTIONS}, 12)
+    for factor in (1.0, min(FACTORS)):
+        metrics = stretched(whole, factor).evaluate(dataset, "valid", filter_seen=False).metrics((1, 10, 20))
+        same = metrics["mrr@20"] == pytest.approx(found["mrr@20"])
+        assert same == (factor == (1.0 if given else min(FACTORS)))

@@ -13,9 +13,11 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recdistill.data import SequenceDataset
 from recdistill.export import Recommender
+from recdistill.students import SequenceModel
 
 #: Multiples of the length in the saved table; the first, which leaves it, wins ties.
 FACTORS: Final = (1.0, 0.25, 0.5, 0.8, 1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5)
@@ -69,9 +71,19 @@ def pick_cold_length(
 def stretched(recommender: Recommender, factor: float) -> Recommender:
     """Return a copy whose cold items' vectors are `factor` times as long; so are those of items to come."""
     model = copy.deepcopy(recommender.model)
-    cold = torch.from_numpy(recommender.cold)
-    with torch.no_grad():
-        for table in {id(part): part for part in (model.item_encoder, model.output_encoder)}.values():
-            table.weight[cold] *= factor  # type: ignore[operator, index]
+    stretch(model, torch.from_numpy(recommender.cold), factor)
     text = None if recommender.text is None else recommender.text.stretched(factor)
     return replace(recommender, model=model, text=text, spec={**recommender.spec, STRETCH: factor})
+
+
+@torch.no_grad()
+def stretch(model: SequenceModel, cold: Tensor, factor: float) -> None:
+    """Multiply the vectors of the ``(I,)`` bool cold items of a folded model, in place."""
+    for table in {id(part): part for part in (model.item_encoder, model.output_encoder)}.values():
+        table.weight[cold] *= factor  # type: ignore[operator, index]
+
+
+def length_is_open(model: SequenceModel) -> bool:
+    """Return whether text forms the vectors of cold items on both sides, and nobody chose how long they are."""
+    sides = (model.item_encoder, model.output_encoder)
+    return not any(side.warm is None or side.cold_length_given for side in sides)

@@ -28,7 +28,7 @@ from recdistill.runs import (
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
-from recdistill.train.cold_items import STRETCH, pick_cold_length
+from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
 from recdistill.types import Task
@@ -182,8 +182,7 @@ def _settle_cold_items(
     model: SequenceModel, folder: Path, dataset: SequenceDataset, filter_seen: bool, metric: str
 ) -> None:
     """Let validation pick the length of cold items' vectors, once, where nobody chose it and text forms them."""
-    sides = (model.item_encoder, model.output_encoder)
-    if any(side.warm is None or side.cold_length_given for side in sides) or not len(dataset.rows("valid")):
+    if not length_is_open(model) or not len(dataset.rows("valid")):
         return
     best = Recommender.load(folder / "best")
     if STRETCH in best.spec:
@@ -203,10 +202,14 @@ def validation(
 ) -> dict[bool, Metrics]:
     """Evaluate a model in training on the validation rows: folded, in evaluation mode, without gradient.
 
-    Returns for each way, True: the model may name items of the history, the metrics. The rows are scored once.
+    Returns for each way, True: the model may name items of the history, the metrics. The rows are scored once. Where
+    the length of cold items' vectors is picked after training, they are short here: epochs are compared by what they
+    have learned.
     """
-    rows = dataset.rows("valid")
-    ranks = target_ranks(ModelScorer(fold(model)), dataset, rows, length=length)
+    rows, folded = dataset.rows("valid"), fold(model)
+    if length_is_open(model):
+        stretch(folded, torch.from_numpy(dataset.cold_items), min(FACTORS))
+    ranks = target_ranks(ModelScorer(folded), dataset, rows, length=length)
     found = {}
     for way in ways:
         chosen = ranks.of(filter_seen=filter_seen) if way else ranks_of_new_items(ranks, dataset, rows)
