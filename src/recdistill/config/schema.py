@@ -93,7 +93,6 @@ class TrainConfig(Strict):
         description="whether items of the history may be recommended; pick: as validation likes it better",
     )
     gradient_clip: float = Field(0.0, ge=0)
-    average: float = Field(0.0, ge=0, lt=1, description="running mean of the weights is kept: 0.999; 0: none")
     precision: Literal["float32", "bf16"] = "float32"
     checkpoint_minutes: float = Field(10.0, gt=0)
     supervision: Literal["last", "all"] = "last"

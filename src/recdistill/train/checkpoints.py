@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,9 @@ from recdistill.runs import atomic_file
 from recdistill.train.seed import generator_states, restore_generator_states
 
 
-def save_checkpoint(
-    path: Path,
-    module: nn.Module,
-    optimizer: Optimizer,
-    progress: dict[str, Any],
-    mean: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write parameters, optimiser and generator states, `progress` (JSON-able) and a mean of the parameters, if any.
-
-    All goes into one safetensors file.
-    """
+def save_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, progress: dict[str, Any]) -> None:
+    """Write parameters, optimiser state, generator states and `progress` (JSON-able) as one safetensors file."""
     tensors = {f"module.{name}": value for name, value in _state(module).items()}
-    tensors |= {f"mean.{name}": value for name, value in (mean or {}).items()}
     tensors |= {f"rng.{name}": value for name, value in generator_states().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -38,10 +27,8 @@ def save_checkpoint(
         save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
 
 
-def load_checkpoint(
-    path: Path, module: nn.Module, optimizer: Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Restore what `save_checkpoint` wrote and return its progress and its mean of the parameters.
+def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote and return its progress.
 
     Raises
     ------
@@ -60,7 +47,7 @@ def load_checkpoint(
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     restore_generator_states(_part(tensors, "rng."))
-    return progress, _part(tensors, "mean.")
+    return progress
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

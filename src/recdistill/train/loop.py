@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from recdistill.errors import TrainingError
 from recdistill.runs import atomic_file, write_json
-from recdistill.train.averaging import WeightAverage
 from recdistill.train.batches import BatchLoader
 from recdistill.train.checkpoints import load_checkpoint, save_checkpoint
 from recdistill.train.objective import Objective
@@ -50,9 +48,6 @@ class TrainOptions:
         validation likes better, anew at each evaluation.
     gradient_clip
         Largest gradient norm, or 0 for none.
-    average
-        Validate and keep a running mean of the weights, this much of which stays at each step (0.999: over about 1,000
-        steps); 0: the weights as they are.
     precision
         ``float32``, or ``bf16`` mixed precision.
     checkpoint_minutes
@@ -71,7 +66,6 @@ class TrainOptions:
     metric: str = "ndcg@20"
     repeats: Literal["keep", "pick"] = "keep"
     gradient_clip: float = 0.0
-    average: float = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     checkpoint_minutes: float = 10.0
     seed: int = 0
@@ -146,7 +140,6 @@ class Trainer:
         )
         self.module, self.optimizer = self.accelerator.prepare(objective, self.optimizer)
         self.stopping = EarlyStopping(options.patience)
-        self.average = WeightAverage(objective, options.average) if options.average else None
         self.progress = _Progress()
         self._saved_at = time.monotonic()
 
@@ -198,8 +191,6 @@ class Trainer:
         self._warm_up()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self._steps_done)
         state.sums = [a + b for a, b in zip(state.sums or [0.0] * len(values), values, strict=True)]
         state.step += 1
         self.reporter.on_step(state.epoch, state.step, self.loader.steps, values[0])
@@ -211,14 +202,9 @@ class Trainer:
         rows = torch.tensor(float(len(batch.targets)), device=self.accelerator.device)
         return float(rows / self.accelerator.reduce(rows, "mean"))
 
-    @property
-    def _steps_done(self) -> int:
-        """Steps of the whole training before this one."""
-        return self.progress.epoch * self.loader.steps + self.progress.step
-
     def _warm_up(self) -> None:
         if self.options.warmup_steps:
-            done = self._steps_done + 1
+            done = self.progress.epoch * self.loader.steps + self.progress.step + 1
             for group in self.optimizer.param_groups:
                 group["lr"] = self.options.learning_rate * min(1.0, done / self.options.warmup_steps)
 
@@ -229,19 +215,15 @@ class Trainer:
         record: dict[str, Any] = {"epoch": state.epoch, "train": means, "seconds": round(state.seconds, 3)}
         last = state.epoch + 1 >= self.options.epochs
         if last or (state.epoch + 1) % self.options.evaluate_every == 0:
-            with nullcontext() if self.average is None else self.average.in_place():
-                self._judge(record)
+            self.objective.eval()
+            record["valid"] = self.validate()
+            value = record["valid"][self.options.metric]
+            record["best"] = self.stopping.update(value, state.epoch)
+            if record["best"] and self.accelerator.is_main_process:
+                self.keep()
         self._log(record)
         self.progress = _Progress(epoch=state.epoch + 1, finished=last or self.stopping.stop)
         self._save()
-
-    def _judge(self, record: dict[str, Any]) -> None:
-        """Validate the weights that are in place, and keep them if they are the best so far."""
-        self.objective.eval()
-        record["valid"] = self.validate()
-        record["best"] = self.stopping.update(record["valid"][self.options.metric], int(record["epoch"]))
-        if record["best"] and self.accelerator.is_main_process:
-            self.keep()
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -253,14 +235,11 @@ class Trainer:
         self._saved_at = time.monotonic()
         if self.accelerator.is_main_process:
             progress = {"progress": vars(self.progress), "stopping": vars(self.stopping)}
-            mean = {} if self.average is None else self.average.tensors()
-            save_checkpoint(path or self.checkpoint, self.objective, self.optimizer, progress, mean)
+            save_checkpoint(path or self.checkpoint, self.objective, self.optimizer, progress)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        saved, mean = load_checkpoint(self.checkpoint, self.objective, self.optimizer)
-        if self.average is not None:
-            self.average.restore(mean)
+        saved = load_checkpoint(self.checkpoint, self.objective, self.optimizer)
         self.progress = _Progress(**saved["progress"])
         self.stopping = EarlyStopping(**saved["stopping"])
         if not self.accelerator.is_main_process:
