@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "step": (["--repeats", "3"], ["--repeats", "10"]),
     "training": (["--steps", "4", "--repeats", "1"], ["--steps", "8", "--repeats", "3"]),
     "strategies": (["--repeats", "2", "--rows", "4000"], ["--repeats", "8"]),
+    "products": (["--repeats", "5"], ["--repeats", "20"]),
     "evaluation": (["--rows", "2000", "--repeats", "1"], ["--rows", "15000", "--repeats", "2"]),
     "inference": (["--repeats", "20"], ["--repeats", "60"]),
     "batch": (["--items", "17408", "--repeats", "3"], ["--repeats", "8"]),

@@ -2,7 +2,7 @@
 
 Scores of a few items a row need not put the vectors of these items side by side: gathering them
 would make an ``(S, n, H)`` array, and its way back a second one: at 512 rows, 80 items and 128 numbers an item that
-takes 29 ms on one core of a CPU where this takes 4.
+takes 27 ms on one core of a CPU where this takes 5 (benchmarks/bench_products.py).
 """
 
 from __future__ import annotations
