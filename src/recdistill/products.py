@@ -1,8 +1,8 @@
 """Matrix products in the shapes that strategies and losses need, and that a CPU is fast at.
 
-Scores of a few items a row need not put the vectors of these items side by side: gathering them
-would make an ``(S, n, H)`` array, and its way back a second one: at 512 rows, 80 items and 128 numbers an item that
-takes 27 ms on one core of a CPU where this takes 5 (benchmarks/bench_products.py).
+Scores of a few items a row do not need the vectors of these items side by side: gathering them makes an ``(S, n, H)``
+array, and the backward pass a second one. At 512 rows, 80 items and 128 numbers an item that takes 27 ms on one core
+where this takes 5 (benchmarks/bench_products.py).
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from torch.nn.functional import embedding_bag
 
 _WIDE = 32  # from this many items a row on, a batched matrix product beats multiply-and-sum
 _FEW = 8  # from this many on, what this file is about pays
-_TILE = (
-    16  # rows that a kernel takes at once: a product of 60 rows takes 1.4 times as long a row as one of 64
-)
+_TILE = 16  # rows a kernel takes at once: a product of 60 rows takes 1.4 times as long a row as one of 64
 _SUM = 0  # how `embedding_bag` numbers its modes
 
 
 def rows_at_once(budget: float, row_bytes: int) -> int:
-    """Return how many rows of `row_bytes` fit a budget, in whole tiles where several do; at least 1."""
+    """Return how many rows of `row_bytes` bytes fit a budget in bytes, whole tiles where several do; at least 1."""
     rows = max(1, int(budget // max(1, row_bytes)))
     return rows if rows < _TILE else rows - rows % _TILE
 
