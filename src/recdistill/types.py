@@ -20,6 +20,8 @@ PAD: Final = -1
 
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
+#: The splits that a student is judged on.
+HELD_OUT: Final[tuple[Split, ...]] = ("valid", "test")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def distill(
         raise ConfigError("--out is missing. Name the run folder to write: --out r/.")
     folders = [out] if seeds == 1 else [out / f"seed-{seed + k}" for k in range(seeds)]
     for number, folder in enumerate(folders):
-        _run(
+        carry_out(
             config.model_copy(update={"seed": seed + number if seeds > 1 or seed else config.seed}),
             folder,
             overwrite,
@@ -143,7 +143,8 @@ def prepare_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _run(config: RunConfig, folder: Path, overwrite: bool) -> None:
+def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
+    """Train what a config says in its folder, with a bar; a run that was stopped there goes on."""
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, run, write_config
     from recdistill.errors import RecdistillError

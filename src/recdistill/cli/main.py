@@ -20,6 +20,7 @@ from recdistill.cli import (
     mutual,
     rationales,
     recommend,
+    refit,
     report,
     reproduce,
     select,
@@ -60,6 +61,7 @@ app.add_typer(teach.app, name="teach")
 app.add_typer(knowledge.app, name="knowledge")
 app.command("rationales")(rationales.rationales)
 app.command("distill")(distill.distill)
+app.command("refit")(refit.refit)
 app.command("mutual")(mutual.mutual)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)

@@ -48,8 +48,9 @@ class TrainingProgress:
         """Print the epoch's line."""
         valid = record.get("valid", {})
         metrics = "  ".join(f"{name} {valid[name]:.4f}" for name in ("hr@20", "ndcg@20") if name in valid)
+        asked = f"  valid {metrics}" if metrics else ""
         best = "  [green]best[/green]" if record.get("best") else ""
-        line = f"epoch {record['epoch'] + 1:>3}  loss {record['train']['total']:.4f}  valid {metrics}"
+        line = f"epoch {record['epoch'] + 1:>3}  loss {record['train']['total']:.4f}{asked}"
         self.console.print(f"{line}  {record['seconds']:.1f} s{best}", highlight=False)
         if self.task is not None:
             self.progress.remove_task(self.task)

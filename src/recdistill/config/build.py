@@ -24,6 +24,7 @@ from recdistill.losses import LOSSES
 from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
+from recdistill.types import HELD_OUT
 
 P = TypeVar("P", bound=nn.Module)
 
@@ -185,6 +186,8 @@ def run(
 ) -> Recommender:
     """Carry out a config: load, build, distil. Returns the best student on validation."""
     dataset = dataset or SequenceDataset.load(config.dataset)
+    if config.refit.rows != "train":
+        dataset = dataset.learning_from(*(HELD_OUT if config.refit.rows == "all" else ("valid",)))
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None
     model = build_model(config, dataset.item_count, knowledge, dataset.cold_items)
     model = with_words(config, model, dataset)
@@ -208,6 +211,7 @@ def run(
         options=TrainOptions(**train, seed=config.seed),
         length=config.student.length,
         filter_seen=filter_seen,
+        cold_stretch=config.refit.cold_stretch,
         reporter=reporter,
         **batches,
     )

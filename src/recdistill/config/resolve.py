@@ -121,12 +121,12 @@ def read_config(path: Path) -> RunConfig:
 
 
 def describe(config: RunConfig) -> str:
-    """Return a run's name in tables: its label, or e.g. ``sasrec (paper, bce) + dllm2rec``."""
-    if config.label:
-        return config.label
-    student = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
-    method = method_of(config)
-    return student if method is None else f"{student} + {method}"
+    """Return a run's name in tables: its label, or e.g. ``sasrec (paper, bce) + dllm2rec``; a refit says so."""
+    name = f"{config.student.name} ({config.student.variant}, {config.loss.name})"
+    if (method := method_of(config)) is not None:
+        name = f"{name} + {method}"
+    name = config.label or name
+    return name if config.refit.rows == "train" else f"{name}, refit on {config.refit.rows}"
 
 
 def method_of(config: RunConfig) -> str | None:

@@ -88,7 +88,7 @@ class TrainConfig(Strict):
     patience: int = Field(10, ge=1)
     evaluate_every: int = Field(1, ge=1)
     metric: str = Field("ndcg@20", pattern=r"^(hr|ndcg|mrr)@(1|10|20)$")
-    repeats: Literal["keep", "pick"] = Field(
+    repeats: Literal["keep", "drop", "pick"] = Field(
         "keep",
         description="whether items of the history may be recommended; pick: as validation likes it better",
     )
@@ -98,6 +98,18 @@ class TrainConfig(Strict):
     supervision: Literal["last", "all"] = "last"
     negatives: int = Field(1, ge=1)
     coverage: Literal["error", "skip", "mask"] = "error"
+
+
+class RefitConfig(Strict):
+    """A last training on more rows, with what validation picked before; ``recdistill refit`` fills it in."""
+
+    rows: Literal["train", "valid", "all"] = Field(
+        "train", description="valid: training and validation rows; all: those of the test as well"
+    )
+    cold_stretch: float | None = Field(
+        None, gt=0, description="length of cold items' vectors that the earlier run picked"
+    )
+    run: str | None = Field(None, description="the earlier run")
 
 
 class RunConfig(Strict):
@@ -112,6 +124,7 @@ class RunConfig(Strict):
     words: WordsConfig = Field(default_factory=WordsConfig)
     select: SelectConfig = Field(default_factory=SelectConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    refit: RefitConfig = Field(default_factory=RefitConfig)
     filter_seen: bool | None = Field(
         None,
         description="leave items of the history out of the ranking; None: as is usual for the dataset's split",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class SequenceDataset:
         JSON-able: name, source, checksums, filters, split rule, counts.
     timestamps
         ``(E,)`` seconds since 1970, or None where only the order is known.
+    learned
+        Splits whose rows count as training rows, see `learning_from`; never saved.
     """
 
     catalogue: Catalogue
@@ -65,6 +67,7 @@ class SequenceDataset:
     row_splits: npt.NDArray[np.int8]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     timestamps: Ints | None = None
+    learned: tuple[Split, ...] = ()
 
     def __post_init__(self) -> None:
         starts = self.offsets[self.row_sequences]
@@ -96,10 +99,20 @@ class SequenceDataset:
     def rows(self, split: Split, *, prefixes: bool = False) -> Ints:
         """Return the positions (not ids) of a split's rows, ascending; `prefixes` adds those of "
         "``prefix``."""
-        chosen = self.row_splits == SPLIT_NAMES.index(split)
+        names: list[str] = [] if split in self.learned else [split]
+        if split == "train":
+            names += self.learned
         if prefixes:
-            chosen |= self.row_splits == SPLIT_NAMES.index(PREFIX)
-        return np.flatnonzero(chosen)
+            names.append(PREFIX)
+        return np.flatnonzero(np.isin(self.row_splits, [SPLIT_NAMES.index(name) for name in names]))
+
+    def learning_from(self, *splits: Split) -> SequenceDataset:
+        """Return a view in which rows of other splits are training rows, and are no longer asked.
+
+        For a last training with settings that are fixed. Ids and fingerprint stay, so that a teacher's
+        knowledge joins, and so does what was evaluated before.
+        """
+        return replace(self, learned=splits)
 
     def positions_of(self, row_ids: npt.ArrayLike) -> Ints:
         """Return the positions of rows by their ids.

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 TEACHER: Final = "taught by"
 #: Not of a model: where its files lie, its seed, how often it was looked at, rows without knowledge.
 _PLACES: Final = frozenset(
-    {"dataset", "knowledge", "words.folder", "select.file", "select.run", "seed", "label", "recipe"}
+    {
+        "dataset",
+        "knowledge",
+        "words.folder",
+        "select.file",
+        "select.run",
+        "refit.run",
+        "seed",
+        "label",
+        "recipe",
+    }
     | {"train.checkpoint_minutes", "train.coverage", "train.evaluate_every"}
 )
 _SHOWN = 3  # differences in a name, at most

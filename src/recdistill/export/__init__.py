@@ -6,10 +6,11 @@ from recdistill.export.exporting import ExportReport, export_recommender
 from recdistill.export.extending import extend_export
 from recdistill.export.fold import fold
 from recdistill.export.hub import pull, push
-from recdistill.export.recommender import REPEATS, Recommender, load_scorer
+from recdistill.export.recommender import LEARNED, REPEATS, Recommender, load_scorer
 from recdistill.export.scorer import ModelScorer
 
 __all__ = [
+    "LEARNED",
     "REPEATS",
     "BatchReport",
     "ExportReport",

@@ -67,6 +67,7 @@ def knowledge_of(
     ------
     ConfigError
         There is no student, or not one weight above 0 for each.
+        Or one has learned from valid or test rows, on which its answers would be judged.
     FingerprintError
         A student was trained on another dataset.
     """
@@ -78,6 +79,11 @@ def knowledge_of(
         )
     for student in students:
         require_fingerprint(student.dataset_fingerprint, dataset.fingerprint, "a student")
+        if student.learned:
+            raise ConfigError(
+                f"a student has learned from the {' and '.join(student.learned)} rows (recdistill refit), where a "
+                "teacher is judged. Allowed: the run that it was made from."
+            )
     table = torch.cat([_table(one, weight) for one, weight in zip(students, weights, strict=True)], dim=1)
     queries = np.empty((len(rows), table.shape[1]), dtype=np.float32)
 

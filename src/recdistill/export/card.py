@@ -31,6 +31,7 @@ A sequential recommender made with recdistill: it reads the items a person chose
 | reads | the newest {length} items of a history |
 | items | {items:,}, of which {cold:,} had no event in training |
 | item table | {table}, {tying} |
+| learned from | the {learned} rows |
 | new items | {extendable} |
 """
 _USE = """
@@ -84,6 +85,7 @@ def model_card(
         length=config["length"],
         items=item_count,
         cold=len(config["cold"]),
+        learned=" and ".join(["training", *config["learned"]]),
         table=config["table"],
         tying="shared by input and output" if config["tied"] else "one for input, one for output",
         extendable="from their titles: `recdistill extend`" if config["extendable"] else "need training",

@@ -28,7 +28,7 @@ from recdistill.export.graph import OPSET, require_onnx
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
 from recdistill.export.loss_of_tables import TableLoss, measure_table
 from recdistill.export.onnx_models import write_graphs
-from recdistill.export.recommender import REPEATS, Recommender, pad_histories
+from recdistill.export.recommender import LEARNED, REPEATS, Recommender, pad_histories
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
@@ -40,7 +40,7 @@ from recdistill.runs import (
     write_manifest,
 )
 from recdistill.students import SequenceModel
-from recdistill.types import PAD
+from recdistill.types import HELD_OUT, PAD
 
 _CHECKED_HISTORIES: Final = 512
 Array = npt.NDArray[Any]
@@ -125,7 +125,9 @@ def export_recommender(
     losses: list[TableLoss] = []
     if dataset is not None and table != "float32":
         losses = [
-            measure_table(recommender, packed, dataset, split, filter_seen) for split in ("valid", "test")
+            measure_table(recommender, packed, dataset, split, filter_seen)
+            for split in HELD_OUT
+            if split not in recommender.learned
         ]
     with atomic_folder(Path(out), overwrite=overwrite) as folder:
         save_file(tensors, folder / "model.safetensors")
@@ -213,6 +215,7 @@ def export_config(recommender: Recommender, table: str, strategy: str | None = N
         "bias": model.item_bias is not None,
         "pad": PAD,
         REPEATS: bool(recommender.spec.get(REPEATS, True)),
+        LEARNED: list(recommender.learned),
         "table": table,
         "opset": OPSET,
         "cold": recommender.cold.tolist(),
@@ -249,7 +252,9 @@ def _items(recommender: Recommender, dataset: SequenceDataset | None) -> pl.Data
     frame = recommender.catalogue.frame
     clash = [name for name in OWN_COLUMNS if name in frame.columns]
     frame = frame.rename({name: f"{name}_text" for name in clash})
-    counts = recommender.popularity if dataset is None else dataset.popularity
+    counts = recommender.popularity
+    if dataset is not None:
+        counts = dataset.learning_from(*recommender.learned).popularity
     popularity = pl.lit(None, dtype=pl.Int64) if counts is None else pl.Series(counts.astype(np.int64))
     return frame.select(
         pl.int_range(frame.height, dtype=pl.Int64).alias("index"), pl.all(), popularity.alias("popularity")

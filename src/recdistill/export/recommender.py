@@ -24,11 +24,13 @@ from recdistill.export.text_path import TextPath
 from recdistill.item_encoders import TextTable
 from recdistill.runs import require_fingerprint
 from recdistill.students import SequenceModel
-from recdistill.types import PAD, Split
+from recdistill.types import HELD_OUT, PAD, Split
 
 Ints = npt.NDArray[np.int64]
 #: Where a spec keeps that validation left items of the history out (False); without it they are kept.
 REPEATS: Final = "repeats"
+#: Where a spec keeps the splits that were learned from besides the training rows.
+LEARNED: Final = "learned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,11 @@ class Recommender:
             dataset.popularity,
         )
 
+    @property
+    def learned(self) -> tuple[Split, ...]:
+        """Splits that were learned from besides the training rows: nothing can be measured on them."""
+        return tuple(split for split in HELD_OUT if split in self.spec.get(LEARNED, ()))
+
     def scorer(self) -> ModelScorer:
         """Return a function from histories ``(B, L)``, and row ids if wanted, to scores ``(B, I)``."""
         return ModelScorer(self.model)
@@ -110,8 +117,16 @@ class Recommender:
         ------
         FingerprintError
             The recommender was trained on another dataset.
+        DataError
+            It was trained on the rows of the split.
         """
         require_fingerprint(self.dataset_fingerprint, dataset.fingerprint, name)
+        if split in self.learned:
+            others = [one for one in HELD_OUT if one not in self.learned]
+            raise DataError(
+                f"{name} was trained on the {split} rows as well (recdistill refit), so that they say nothing of it. "
+                f"Allowed: {'--split ' + others[0] if others else 'none, all rows were learned from'}."
+            )
         rows = dataset.rows(split)
         ranks = target_ranks(self.scorer(), dataset, rows, length=self.length)
         if self.spec.get(REPEATS, True):

@@ -36,7 +36,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer) -> dict
         The file is damaged or belongs to a model of another shape.
     """
     try:
-        tensors, progress = load_file(path), _progress(path)
+        tensors, progress = load_file(path), read_progress(path)
         module.load_state_dict(_part(tensors, "module."))
     except Exception as error:  # safetensors and torch raise many kinds; all mean the file does not fit
         raise RunError(f"{path} cannot be resumed: {error}. Remove it to start this run anew.") from error
@@ -50,15 +50,16 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer) -> dict
     return progress
 
 
+def read_progress(path: Path) -> dict[str, Any]:
+    """Return the progress alone; the tensors are not read."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(json.loads(header["__metadata__"]["progress"]))
+
+
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.state_dict())
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _progress(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return dict(json.loads(header["__metadata__"]["progress"]))

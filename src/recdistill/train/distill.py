@@ -14,7 +14,7 @@ from recdistill.data import SequenceDataset
 from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
-from recdistill.export import REPEATS, ModelScorer, Recommender, fold
+from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -28,7 +28,7 @@ from recdistill.runs import (
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
-from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch
+from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch, stretched
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
 from recdistill.types import Task
@@ -53,10 +53,13 @@ def distill(
     coverage: Coverage = "error",
     only: npt.ArrayLike | None = None,
     filter_seen: bool = False,
+    cold_stretch: float | None = None,
     reporter: Reporter | None = None,
     on_best: Callable[[], None] | None = None,
 ) -> Recommender:
     """Train a student and return the best epoch on validation as a recommender. The test rows are not touched.
+
+    Of a dataset without validation rows (`SequenceDataset.learning_from`), the last epoch.
 
     Parameters
     ----------
@@ -85,6 +88,8 @@ def distill(
         Ids of the training rows to learn from, prefix rows among them; None: all.
     filter_seen
         Whether validation leaves out the items of the history.
+    cold_stretch
+        Length of the vectors of cold items, see `recdistill.train.cold_items`; None: validation picks it.
     reporter
         Hears how training goes.
     on_best
@@ -130,17 +135,21 @@ def distill(
     )
     objective = Objective(model, loss, strategies, describe_task(dataset, model, knowledge))
 
-    repeats = True
+    repeats = options.repeats != "drop"
 
     def keep() -> None:
-        made = {**spec, REPEATS: False} if not repeats else spec
+        made = dict(spec)
+        if not repeats:
+            made[REPEATS] = False
+        if dataset.learned:
+            made[LEARNED] = list(dataset.learned)
         Recommender.from_model(model, dataset, made, length).save(folder / "best")
         if on_best is not None:
             on_best()
 
     def validate() -> Metrics:
         nonlocal repeats
-        ways = (True, False) if options.repeats == "pick" else (True,)
+        ways = (True, False) if options.repeats == "pick" else (repeats,)
         found = validation(model, dataset, length, filter_seen=filter_seen, ways=ways)
         repeats = max(ways, key=lambda way: found[way][options.metric])  # of equals the first
         return found[repeats]
@@ -156,6 +165,7 @@ def distill(
                 "supervision": supervision,
                 "batch_size": batch_size,
                 "filter_seen": filter_seen,
+                **({"learned": dataset.learned, "cold_stretch": cold_stretch} if dataset.learned else {}),
                 "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)],
                 **({} if only is None else {"only": fingerprint(np.asarray(only, dtype=np.int64).tobytes())}),
             },
@@ -164,7 +174,7 @@ def distill(
     trainer = Trainer(
         objective,
         loader,
-        validate,
+        validate if len(dataset.rows("valid")) else None,
         keep,
         options,
         folder,
@@ -173,7 +183,10 @@ def distill(
     )
     trainer.fit()
     if accelerator.is_main_process:
-        _settle_cold_items(model, folder, dataset, filter_seen, options.metric)
+        if cold_stretch is None:
+            _settle_cold_items(model, folder, dataset, filter_seen, options.metric)
+        else:
+            stretched(Recommender.load(folder / "best"), cold_stretch).save(folder / "best")
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
 

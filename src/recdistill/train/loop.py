@@ -44,8 +44,8 @@ class TrainOptions:
     metric
         Validation metric that picks the best epoch.
     repeats
-        Whether the student may recommend items of the history where these compete: ``keep``, or ``pick``: what
-        validation likes better, anew at each evaluation.
+        Whether the student may recommend items of the history where these compete: ``keep``, ``drop``, or
+        ``pick``: what validation likes better, anew at each evaluation.
     gradient_clip
         Largest gradient norm, or 0 for none.
     precision
@@ -64,7 +64,7 @@ class TrainOptions:
     patience: int = 10
     evaluate_every: int = 1
     metric: str = "ndcg@20"
-    repeats: Literal["keep", "pick"] = "keep"
+    repeats: Literal["keep", "drop", "pick"] = "keep"
     gradient_clip: float = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     checkpoint_minutes: float = 10.0
@@ -110,7 +110,8 @@ class Trainer:
     loader
         Training batches.
     validate
-        Returns the validation metrics of the objective's model, in evaluation mode.
+        Returns the validation metrics of the objective's model, in evaluation mode. None: no row is left to
+        validate on, and the last epoch is kept.
     keep
         Saves the objective's model; called whenever validation is better than ever.
     options
@@ -123,7 +124,7 @@ class Trainer:
         self,
         objective: Objective,
         loader: BatchLoader,
-        validate: Callable[[], Metrics],
+        validate: Callable[[], Metrics] | None,
         keep: Callable[[], None],
         options: TrainOptions,
         folder: Path,
@@ -214,13 +215,15 @@ class Trainer:
         means = {name: value / state.step for name, value in zip(terms, state.sums, strict=True)}
         record: dict[str, Any] = {"epoch": state.epoch, "train": means, "seconds": round(state.seconds, 3)}
         last = state.epoch + 1 >= self.options.epochs
-        if last or (state.epoch + 1) % self.options.evaluate_every == 0:
+        if self.validate is None:
+            record["best"] = last
+        elif last or (state.epoch + 1) % self.options.evaluate_every == 0:
             self.objective.eval()
             record["valid"] = self.validate()
             value = record["valid"][self.options.metric]
             record["best"] = self.stopping.update(value, state.epoch)
-            if record["best"] and self.accelerator.is_main_process:
-                self.keep()
+        if record.get("best") and self.accelerator.is_main_process:
+            self.keep()
         self._log(record)
         self.progress = _Progress(epoch=state.epoch + 1, finished=last or self.stopping.stop)
         self._save()

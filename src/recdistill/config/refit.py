@@ -1,0 +1,72 @@
+"""The config of a last training: on more rows, with what validation picked in a run before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from recdistill.config.overrides import merge, validate
+from recdistill.config.resolve import read_config
+from recdistill.config.schema import RunConfig
+from recdistill.errors import ConfigError, RunError
+from recdistill.export import REPEATS, Recommender
+from recdistill.train.checkpoints import read_progress
+from recdistill.train.cold_items import STRETCH
+
+
+def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
+    """Return the config of a run's last training.
+
+    The epochs, the rule for items of the history and the length of cold items' vectors are those that validation
+    picked in the run; the seed and all else stay.
+
+    Parameters
+    ----------
+    folder
+        A finished run of one seed.
+    rows
+        ``valid``: train on the training and validation rows. ``all``: on those of the test as well.
+
+    Raises
+    ------
+    ConfigError
+        The run is a last training itself, or one of mutual teaching.
+    RunError
+        It is not finished.
+    """
+    config = read_config(folder / "config.yaml")
+    if config.refit.rows != "train":
+        raise ConfigError(
+            f"{folder} is a last training itself. Allowed: the run that it was made from, {config.refit.run}."
+        )
+    if (folder / "rounds").is_dir():
+        raise ConfigError(
+            f"{folder} is a run of mutual teaching, whose rounds have a training each. Allowed: a run of recdistill "
+            "distill, such as one that learns from its language model: recdistill distill --knowledge "
+            f"{folder / 'rounds' / '1' / 'teacher'}"
+        )
+    spec, train = Recommender.load(folder).spec, config.train.model_dump()
+    train |= {"epochs": _best_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
+    refit: dict[str, Any] = {"rows": rows, "cold_stretch": spec.get(STRETCH), "run": str(folder.resolve())}
+    return validate(merge(config.model_dump(), {"train": train, "refit": refit}))
+
+
+def _best_epoch(folder: Path) -> int:
+    """Return the number of the epoch that validation picked, from 0.
+
+    Raises
+    ------
+    RunError
+        The run was stopped before its end, or says of no epoch that it was the best.
+    """
+    checkpoint, metrics = folder / "checkpoints" / "last.safetensors", folder / "metrics.jsonl"
+    if checkpoint.is_file() and not read_progress(checkpoint)["progress"]["finished"]:
+        raise RunError(
+            f"{folder} was stopped before its end. Finish it first: the same recdistill distill again."
+        )
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    best = [record["epoch"] for record in map(json.loads, lines) if record.get("best")]
+    if not best:
+        raise RunError(f"{metrics} names no best epoch. Make the run anew: recdistill distill --overwrite.")
+    return int(best[-1])

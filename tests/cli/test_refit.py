@@ -1,0 +1,106 @@
+"""``recdistill refit`` on a shop of toy size."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from recdistill.cli.main import app, main
+from recdistill.config import read_config, run, write_config
+from recdistill.export import Recommender
+
+
+def call(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shop")
+    made = ["--users", 300, "--items", 90, "--cold-share", 0.2, "--split", "global-time"]
+    call("data", "simulated", *made, "--out", root / "d")
+    call("teach", "graph", "--dataset", root / "d", "--out", root / "k", "--no-tune")
+    call(
+        "distill", "--recipe", "best", "--dataset", root / "d", "--knowledge", root / "k", "--out", root / "r",
+        "--seeds", 2, "student.embedding_size=16", "train.epochs=6", "train.learning_rate=0.01",
+    )  # fmt: skip
+    return root
+
+
+def best_epoch(folder: Path) -> int:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return max(range(len(lines)), key=lambda number: lines[number]["valid"]["ndcg@20"])
+
+
+def test_a_refit_keeps_what_validation_picked(shop: Path) -> None:
+    said = call("refit", shop / "r", "--out", shop / "f")
+    assert f"next: recdistill compare {shop / 'r'} {shop / 'f'}" in said
+    for seed in ("seed-0", "seed-1"):
+        old, new = (read_config(shop / one / seed / "config.yaml") for one in ("r", "f"))
+        before, after = (Recommender.load(shop / one / seed).spec for one in ("r", "f"))
+        assert new.train.epochs == best_epoch(shop / "r" / seed) + 1
+        assert new.seed == old.seed
+        assert new.strategies == old.strategies
+        assert after.get("repeats", True) == before.get("repeats", True)
+        assert after["cold_stretch"] == before["cold_stretch"] == new.refit.cold_stretch
+        assert after["learned"] == ["valid"]
+    table = call("compare", shop / "r", shop / "f", shop / "k")
+    assert "refit on valid" in table
+    assert "epoch" not in call("refit", shop / "r", "--out", shop / "f")  # it is there already
+
+
+def test_all_rows_and_then_an_export(shop: Path) -> None:
+    said = call("refit", shop / "r" / "seed-0", "--out", shop / "all", "--rows", "all")
+    assert f"next: recdistill export {shop / 'all'}" in said
+    call("export", shop / "all", "--out", shop / "rec")
+    assert Recommender.load(shop / "rec").learned == ("valid", "test")
+
+
+def test_wrong_input_gets_a_message_that_helps(
+    shop: Path, capsys: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    call("refit", shop / "r" / "seed-1", "--out", shop / "one")
+    assert "last training itself" in fails(
+        capsys, monkeypatch, "refit", shop / "one", "--out", tmp_path / "x"
+    )
+    assert "no run folder" in fails(capsys, monkeypatch, "refit", shop / "d", "--out", tmp_path / "x")
+    asked = fails(capsys, monkeypatch, "evaluate", shop / "one", "--split", "valid")
+    assert "trained on the valid rows as well" in asked
+    assert "--split test" in asked
+
+
+def test_a_run_that_was_stopped_is_finished_first(
+    shop: Path, capsys: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    class Stop:
+        def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        def on_epoch(self, record: dict[str, Any]) -> None:
+            pass
+
+    folder = tmp_path / "half"
+    folder.mkdir()
+    config = read_config(shop / "r" / "seed-0" / "config.yaml")
+    write_config(config, folder / "config.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, folder, reporter=Stop())
+    said = fails(capsys, monkeypatch, "refit", folder, "--out", tmp_path / "x")
+    assert "stopped before its end" in said
+    assert not (tmp_path / "x").exists()
