@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, DataError, FingerprintError, RunError
 from recdistill.export import Recommender, fold
-from recdistill.export.recommender import pad_histories
+from recdistill.export.best_items import pad_histories
 from recdistill.item_encoders import Collaborative, Ids
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.types import PAD

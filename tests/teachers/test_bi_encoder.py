@@ -14,8 +14,8 @@ from recdistill.teachers.bi_encoder.options import BiEncoderOptions
 from recdistill.teachers.bi_encoder.steps import Steps
 from recdistill.teachers.bi_encoder.teacher import SAMPLE, BiEncoderTeacher
 from recdistill.teachers.bi_encoder.training import BiEncoderTraining, scores_of
-from recdistill.teachers.embedding import newest_first, newest_of
 from recdistill.teachers.text.tower_loading import choose_trained
+from recdistill.teachers.text_query import newest_first, newest_of
 from recdistill.types import PAD
 from references import bi_encoder as reference
 from tiny_encoder import tiny_tower

@@ -5,16 +5,16 @@ from torch.nn.functional import cross_entropy
 
 from recdistill.errors import ConfigError
 from recdistill.teachers import base
-from recdistill.teachers.embedding import (
+from recdistill.teachers.embedding import EmbeddingTeacher
+from recdistill.teachers.text.item_text import encode_text
+from recdistill.teachers.text_query import (
     EmbeddingOptions,
-    EmbeddingTeacher,
     TextQuery,
     fit,
     newest_first,
     quality,
     sampled_loss,
 )
-from recdistill.teachers.text.item_text import encode_text
 from recdistill.types import PAD
 
 QUICK = EmbeddingOptions(last_items=3, epochs=4, batch_size=32, negatives=0, learning_rate=0.02)

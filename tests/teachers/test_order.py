@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recdistill.teachers import EmbeddingTeacher, GraphOptions, GraphTeacher
-from recdistill.teachers.embedding import EmbeddingOptions
+from recdistill.teachers import EmbeddingOptions, EmbeddingTeacher, GraphOptions, GraphTeacher
 from recdistill.teachers.order import ORDER, order_record, order_rows, order_sensitivity, shuffled_histories
 from recdistill.types import PAD
 

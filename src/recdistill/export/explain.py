@@ -96,7 +96,7 @@ def explain(
 
 def _scores(recommender: Recommender, histories: list[Ints], row: Ints | None) -> npt.NDArray[np.float32]:
     """Return ``(n, I)`` scores; `row` is the one row that something is known of."""
-    from recdistill.export.recommender import pad_histories
+    from recdistill.export.best_items import pad_histories
 
     rows = None if row is None else np.repeat(row, len(histories))
     with torch.no_grad():

@@ -23,12 +23,13 @@ from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, RunError
 from recdistill.evaluate import Evaluation
 from recdistill.export.agreement import check_agreement, drawn_histories
+from recdistill.export.best_items import pad_histories
 from recdistill.export.card import model_card
 from recdistill.export.graph import OPSET, require_onnx
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
 from recdistill.export.loss_of_tables import TableLoss, measure_table
 from recdistill.export.onnx_models import write_graphs
-from recdistill.export.recommender import LEARNED, REPEATS, Recommender, pad_histories
+from recdistill.export.recommender import LEARNED, REPEATS, Recommender
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
 from recdistill.runs import (

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from torch import Tensor
 
 from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import ConfigError, DataError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
+from recdistill.export.best_items import best_items_of
 from recdistill.export.fold import fold
 from recdistill.export.kinds import is_export
 from recdistill.export.other_catalogue import over_texts, text_maps_of
@@ -188,10 +188,20 @@ class Recommender:
         allowed = None if candidates is None else torch.from_numpy(self.catalogue.index_of(candidates))
         rows = self.rows_of(users, len(histories))
         frames = [
-            self._recommend(histories[start : start + batch_size], start, k, exclude_seen, allowed, rows)
-            for start in range(0, len(histories), batch_size)
+            best_items_of(
+                self.scorer(),
+                self.catalogue,
+                histories[start : start + batch_size],
+                k,
+                length=self.length,
+                exclude_seen=exclude_seen,
+                allowed=allowed,
+                rows=rows,
+                start=start,
+            )
+            for start in range(0, max(1, len(histories)), batch_size)
         ]
-        return pl.concat(frames) if frames else _answer(self.catalogue, *_nothing())
+        return pl.concat(frames)
 
     def rows_of(self, users: Sequence[str | None] | None, count: int) -> Ints | None:
         """Return ``(count,)`` the newest known row of each user, `PAD` for strangers; None where none is known.
@@ -214,34 +224,6 @@ class Recommender:
             int(user) if user is not None and user.isdecimal() and len(user) < 19 else PAD for user in users
         ]
         return self.model.user_encoder.rows_of(numbers)
-
-    def _recommend(
-        self,
-        histories: Sequence[Sequence[str]],
-        start: int,
-        k: int,
-        exclude_seen: bool,
-        allowed: Tensor | None,
-        rows: Ints | None,
-    ) -> pl.DataFrame:
-        known = [self.catalogue.index_of(list(history)) for history in histories]
-        if empty := [start + row for row, items in enumerate(known) if not len(items)]:
-            raise DataError(
-                f"history {empty[0]} is empty. A history needs at least one item: --history TITLE."
-            )
-        told = None if rows is None else rows[start : start + len(known)]
-        scores = self.scorer()(pad_histories(known, self.length), told).float()  # (B, I)
-        if exclude_seen:
-            owner = torch.from_numpy(np.repeat(np.arange(len(known)), [len(items) for items in known]))
-            scores[owner, torch.from_numpy(np.concatenate(known))] = -torch.inf
-        if allowed is not None:
-            keep = torch.full((len(self.catalogue),), -torch.inf, device=scores.device)
-            keep[allowed] = 0.0
-            scores = scores + keep
-        best = scores.topk(k, dim=1)
-        values, items = best.values.cpu().numpy(), best.indices.cpu().numpy()
-        row, rank = np.nonzero(np.isfinite(values))
-        return _answer(self.catalogue, row + start, rank, items[row, rank], values[row, rank])
 
     def over(
         self,
@@ -348,33 +330,3 @@ def load_scorer(folder: Path | str) -> tuple[ModelScorer, int]:
     """Return the scorer of a run or recommender folder, and the history length it reads."""
     recommender = Recommender.load(folder)
     return recommender.scorer(), recommender.length
-
-
-def pad_histories(histories: Sequence[Ints], length: int) -> Ints:
-    """Return ``(B, L)``: the newest `length` items of each history, padded on the right."""
-    width = min(length, max(len(items) for items in histories))
-    grid = np.full((len(histories), width), PAD, dtype=np.int64)
-    for row, items in enumerate(histories):
-        newest = items[-width:]
-        grid[row, : len(newest)] = newest
-    return grid
-
-
-def _answer(
-    catalogue: Catalogue, owner: Ints, rank: Ints, items: Ints, scores: npt.NDArray[Any]
-) -> pl.DataFrame:
-    chosen = catalogue.frame[items]
-    return pl.DataFrame(
-        {
-            "history": owner,
-            "rank": rank + 1,
-            "item_id": chosen["item_id"],
-            "title": chosen["title"],
-            "score": scores.astype(np.float32),
-        }
-    )
-
-
-def _nothing() -> tuple[Ints, Ints, Ints, npt.NDArray[np.float32]]:
-    none = np.zeros(0, dtype=np.int64)
-    return none, none, none, np.zeros(0, dtype=np.float32)

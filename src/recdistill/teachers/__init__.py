@@ -10,7 +10,7 @@ from recdistill.teachers.base import (
 )
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
 from recdistill.teachers.bi_encoder import BiEncoderOptions, BiEncoderTeacher
-from recdistill.teachers.embedding import EmbeddingOptions, EmbeddingTeacher, TextQuery
+from recdistill.teachers.embedding import EmbeddingTeacher
 from recdistill.teachers.finetuning import FinetuneOptions, finetune
 from recdistill.teachers.graph import GraphOptions, GraphScorer, GraphTeacher, TransitionGraph, tune
 from recdistill.teachers.grounding import Grounder
@@ -26,6 +26,7 @@ from recdistill.teachers.language_model import (
 )
 from recdistill.teachers.precomputed import precomputed
 from recdistill.teachers.text import ItemText, encode_text, whiten
+from recdistill.teachers.text_query import EmbeddingOptions, TextQuery
 
 #: Teachers that answer a dataset; the third, `precomputed`, has already answered.
 TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {

@@ -13,8 +13,8 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers import base
 from recdistill.teachers.bi_encoder.model import BiEncoder, add_repeats
-from recdistill.teachers.embedding import newest_first, newest_of
 from recdistill.teachers.item_head.space import joint_space
+from recdistill.teachers.text_query import newest_first, newest_of
 from recdistill.teachers.training_state import read_parameters
 
 Ints = npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ from recdistill.teachers.bi_encoder.loss import step_loss
 from recdistill.teachers.bi_encoder.model import BiEncoder, add_repeats
 from recdistill.teachers.bi_encoder.options import BiEncoderOptions
 from recdistill.teachers.bi_encoder.steps import Steps
-from recdistill.teachers.embedding import newest_first
+from recdistill.teachers.text_query import newest_first
 from recdistill.teachers.training_state import read_parameters, read_state, write_parameters, write_state
 
 Ints = npt.NDArray[np.int64]
