@@ -74,6 +74,19 @@ def test_a_table_from_start_to_end(shop: Path, tmp_path: Path) -> None:
     assert "Left out, dllm2rec: the knowledge lacks item_embeddings" in said
     for text in ("graph (teacher)", "HR@20", "p (Holm)", "rd.weight", "torch", "No published figures"):
         assert text in said
+    rising = next(line for line in said.splitlines() if "STILL RISING" in line)
+    for name in ("none", "rd"):  # two epochs each; the better one of each seed says whether a line is named
+        kept = [
+            max(
+                range(2),
+                key=[
+                    json.loads(line)["valid"]["ndcg@20"] for line in path.read_text().splitlines()
+                ].__getitem__,
+            )
+            for path in (tmp_path / "rep" / "runs").glob(f"*/{name}-*/seed-*/metrics.jsonl")
+        ]
+        assert len(kept) == 2
+        assert (f" {name}" in rising.partition(":")[2].partition(".")[0]) is (1 in kept)
     before = trained(tmp_path / "rep")
     first = results(tmp_path / "rep")
     again = call(words(shop, tmp_path / "rep", "--budget", "2"))

@@ -42,7 +42,7 @@ def compare(
         compare_results,
         oracle_results,
     )
-    from recdistill.experiments.results import evaluate_path, round_results
+    from recdistill.experiments.results import evaluate_path, rising_runs, round_results
 
     data, data_folder = open_dataset(folders, dataset)
     chosen, filtered = protocol(data, split, filter_seen)
@@ -58,6 +58,11 @@ def compare(
         results, data, reference=choose_reference(results, reference), slices=slices, slice_name=slice_name
     )
     print_report(report)
+    if rising := rising_runs(folders):
+        print(
+            f"still rising when their epochs were used up: {', '.join(map(str, rising))}. What sets them apart may be "
+            "how fast they learn alone; give all of them more: train.epochs=..."
+        )
     if out is not None:
         report.save(out)
         print(f"written: {out}")

@@ -148,6 +148,7 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, run, write_config
     from recdistill.errors import RecdistillError
+    from recdistill.experiments.results import rising_runs
     from recdistill.export import REPEATS
     from recdistill.runs import MANIFEST, exclusive
 
@@ -166,3 +167,8 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
             raise
     if not made.spec.get(REPEATS, True):
         print("validation is better without the items of the history: this student never names them")
+    if rising_runs([folder]):
+        print(
+            f"still rising: the best epoch was among the last of the {config.train.epochs} allowed. Before it is "
+            "compared, give it more: train.epochs=..."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from recdistill.errors import ConfigError, RunError
 from recdistill.export import REPEATS, Recommender
 from recdistill.train.checkpoints import read_progress
 from recdistill.train.cold_items import STRETCH
+from recdistill.train.records import best_epoch
 
 
 def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
@@ -60,13 +60,14 @@ def _best_epoch(folder: Path) -> int:
     RunError
         The run was stopped before its end, or says of no epoch that it was the best.
     """
-    checkpoint, metrics = folder / "checkpoints" / "last.safetensors", folder / "metrics.jsonl"
+    checkpoint = folder / "checkpoints" / "last.safetensors"
     if checkpoint.is_file() and not read_progress(checkpoint)["progress"]["finished"]:
         raise RunError(
             f"{folder} was stopped before its end. Finish it first: the same recdistill distill again."
         )
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    best = [record["epoch"] for record in map(json.loads, lines) if record.get("best")]
-    if not best:
-        raise RunError(f"{metrics} names no best epoch. Make the run anew: recdistill distill --overwrite.")
-    return int(best[-1])
+    best = best_epoch(folder)
+    if best is None:
+        raise RunError(
+            f"{folder / 'metrics.jsonl'} names no best epoch. Make the run anew: recdistill distill --overwrite."
+        )
+    return best

@@ -136,10 +136,21 @@ def picture_of(name: str, title: str, report: Report) -> list[Picture]:
 
 def runs_table(collected: Collected, student: str) -> Table:
     """Return how a student's runs went: seeds, epochs, time, what tuning found, what failed."""
-    columns = ["model", "seeds", "epochs", "training", "NDCG@20 valid", "tuned to", "trials", "tuning"]
+    columns = [
+        "model",
+        "seeds",
+        "epochs",
+        "best epoch",
+        "training",
+        "NDCG@20 valid",
+        "tuned to",
+        "trials",
+        "tuning",
+    ]
     lines = [_run_cells(outcome) for outcome in collected.of(student)]
     caption = (
-        "Epochs and training time: mean over seeds, evaluation not counted. Trials: used (pruned, failed). "
+        "Epochs and training time: mean over seeds, evaluation not counted; best epoch: the one kept, *: among the "
+        "last that were allowed, so that the run was still rising. Trials: used (pruned, failed). "
         "Lines that share a search show it each."
     )
     kinds = [outcome.line.kind for outcome in collected.of(student)]
@@ -149,11 +160,13 @@ def runs_table(collected: Collected, student: str) -> Table:
 def _run_cells(outcome: Outcome) -> list[str]:
     seeds = ", ".join(str(one.seed) for one in outcome.evaluations) or "none"
     epochs, seconds, valid = outcome.mean("epochs"), outcome.mean("seconds"), outcome.valid(NDCG)
+    kept = [one["best_epoch"] + 1 for one in outcome.summaries if one["best_epoch"] is not None]
     tuned = outcome.tuned
     return [
         outcome.line.name,
         seeds,
         "" if epochs is None else f"{epochs:.0f}",
+        f"{sum(kept) / len(kept):.0f}{'*' * outcome.rising}" if kept else "",
         "" if seconds is None else duration(seconds),
         "" if valid is None else f"{valid:.4f}",
         "failed" if tuned is None else show_values({**tuned.values, **outcome.line.fixed}) or "not tuned",
@@ -187,6 +200,11 @@ def study_notes(collected: Collected) -> list[str]:
         notes.append(_tuning_note(collected))
     elif plan.lines:
         notes.append("Nothing was tuned: λ, weight decay and learning rate are the defaults or as given.")
+    if rising := [outcome.line.name for outcome in collected.outcomes if outcome.rising]:
+        notes.append(
+            f"STILL RISING when their epochs were used up: {', '.join(dict.fromkeys(rising))}. What sets such lines "
+            "apart may be how fast they learn alone. Give all of them more: train.epochs=..."
+        )
     failures = dict.fromkeys(error for outcome in collected.outcomes for error in outcome.failures)
     notes += [f"FAILED, {error}" for error in failures]
     if len(collected.environments) > 1:

@@ -19,6 +19,7 @@ from recdistill.experiments.published import Match, match_dataset
 from recdistill.experiments.results import Result, evaluate_knowledge, evaluate_run
 from recdistill.experiments.tuning import Tuned
 from recdistill.runs import read_json
+from recdistill.train.records import still_rising
 
 __all__ = ["Collected", "Outcome", "collect"]
 
@@ -59,6 +60,12 @@ class Outcome:
         """Return the mean validation metric of the kept epochs over seeds, or None."""
         values = [one["valid"][metric] for one in self.summaries if metric in one["valid"]]
         return float(np.mean(values)) if values else None
+
+    @property
+    def rising(self) -> bool:
+        """Whether a seed's best epoch was among the last that it was allowed."""
+        allowed = self.line.config.train.epochs
+        return any(still_rising(one["best_epoch"], allowed) for one in self.summaries)
 
 
 @dataclass(frozen=True)

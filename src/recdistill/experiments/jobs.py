@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 from recdistill.config import RunConfig, run, write_config
 from recdistill.data import SequenceDataset
 from recdistill.experiments.plan import Line, Plan, Study
-from recdistill.experiments.tuning import Tuned, epoch_records, read_tuned, tune_config
+from recdistill.experiments.tuning import Tuned, read_tuned, tune_config
 from recdistill.runs import MANIFEST, read_json, write_json
+from recdistill.train.records import epoch_records
 
 __all__ = ["Job", "TrainJob", "TuneJob", "train_jobs", "tune_jobs", "tuned_values"]
 

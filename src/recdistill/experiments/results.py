@@ -17,6 +17,7 @@ from recdistill.export import Recommender
 from recdistill.knowledge import load_knowledge, teacher_evaluation
 from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
 from recdistill.train.mutual import round_folders
+from recdistill.train.records import best_epoch, still_rising
 from recdistill.types import Split
 
 Kind = Literal["baseline", "teacher", "student", "distilled", "oracle"]
@@ -74,6 +75,18 @@ def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_se
     plain = alone and not config.strategies and config.item_encoder.name == "ids"
     evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
     return Result(describe(config), "student" if plain else "distilled", evaluations, settings_of(config))
+
+
+def rising_runs(folders: Sequence[Path]) -> list[Path]:
+    """Return the runs among the folders of which a seed was still rising when its epochs were used up."""
+    runs = [folder for folder in folders if (folder / "config.yaml").is_file() or any(folder.glob("seed-*"))]
+    return [run for run in runs if any(map(_rising, seed_folders(run)))]
+
+
+def _rising(folder: Path) -> bool:
+    config = read_config(folder / "config.yaml")
+    asked = config.refit.rows == "train"  # a refit has the epochs that validation picked
+    return asked and still_rising(best_epoch(folder), config.train.epochs)
 
 
 def _evaluate_folder(folder: Path, dataset: SequenceDataset, split: Split, filter_seen: bool) -> Evaluation:

@@ -7,7 +7,6 @@ on where it was: which values trial n tries depends on the finished trials befor
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from recdistill.errors import RecdistillError, RunError
 from recdistill.experiments.space import Parameter, with_values
 from recdistill.extras import extra
 from recdistill.runs import read_json, write_json
+from recdistill.train.records import epoch_records
 
 __all__ = ["TUNING_SEED", "Tuned", "read_tuned", "tune_config"]
 
@@ -207,18 +207,6 @@ class _Watcher:
             warnings.simplefilter("ignore")  # an epoch that is run again after a kill is reported twice
             self.trial.report(self.best, int(record["epoch"]))
         return True
-
-
-def epoch_records(folder: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a run's ``metrics.jsonl``; none where there is no such file."""
-    path = folder / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:  # a line that a killed process left unfinished
-            break
-    return records
 
 
 def _summary(study: Any, metric: str, folder: Path, budget: int) -> Tuned:

@@ -1,0 +1,41 @@
+"""What a run wrote about its epochs, and whether it was given enough of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+#: A run whose best epoch is in this last share of those allowed was cut short.
+_LAST_SHARE: Final = 0.1
+
+
+def epoch_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a run's ``metrics.jsonl``; none where there is no such file."""
+    path = folder / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # a line that a killed process left unfinished
+            break
+    return records
+
+
+def best_epoch(folder: Path) -> int | None:
+    """Return the epoch that was kept, from 0; None where the run says of none that it was the best."""
+    best = [int(record["epoch"]) for record in epoch_records(folder) if record.get("best")]
+    return best[-1] if best else None
+
+
+def still_rising(best: int | None, allowed: int) -> bool:
+    """Return whether a run was stopped by its number of epochs, and not by validation: it may have had more to learn.
+
+    Parameters
+    ----------
+    best
+        The epoch that was kept, from 0, or None.
+    allowed
+        Epochs that the run was allowed.
+    """
+    return best is not None and best + 1 > (1 - _LAST_SHARE) * allowed
