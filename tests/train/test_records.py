@@ -23,6 +23,11 @@ def test_the_last_of_the_best_epochs_was_kept(tmp_path: Path) -> None:
     assert best_epoch(tmp_path) is None
 
 
+def test_rounds_of_mutual_teaching_are_no_epochs(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"round": 1, "best": True}) + "\n")
+    assert best_epoch(tmp_path) is None
+
+
 def test_a_line_that_was_cut_ends_the_record(tmp_path: Path) -> None:
     write(tmp_path, [True, False], tail='{"epoch": 2, "be')
     assert [record["epoch"] for record in epoch_records(tmp_path)] == [0, 1]

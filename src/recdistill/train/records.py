@@ -23,8 +23,10 @@ def epoch_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def best_epoch(folder: Path) -> int | None:
-    """Return the epoch that was kept, from 0; None where the run says of none that it was the best."""
-    best = [int(record["epoch"]) for record in epoch_records(folder) if record.get("best")]
+    """Return the epoch that was kept, from 0; None where no epoch was (mutual teaching has rounds instead)."""
+    best = [
+        int(record["epoch"]) for record in epoch_records(folder) if record.get("best") and "epoch" in record
+    ]
     return best[-1] if best else None
 
 
