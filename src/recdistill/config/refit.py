@@ -47,12 +47,12 @@ def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
             f"{folder / 'rounds' / '1' / 'teacher'}"
         )
     spec, train = Recommender.load(folder).spec, config.train.model_dump()
-    train |= {"epochs": _best_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
+    train |= {"epochs": _picked_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
     refit: dict[str, Any] = {"rows": rows, "cold_stretch": spec.get(STRETCH), "run": str(folder.resolve())}
     return validate(merge(config.model_dump(), {"train": train, "refit": refit}))
 
 
-def _best_epoch(folder: Path) -> int:
+def _picked_epoch(folder: Path) -> int:
     """Return the number of the epoch that validation picked, from 0.
 
     Raises

@@ -111,6 +111,11 @@ class SequenceDataset:
 
         For a last training with settings that are fixed. Ids and fingerprint stay, so that a teacher's
         knowledge joins, and so does what was evaluated before.
+
+        Parameters
+        ----------
+        *splits
+            ``valid``, ``test`` or both.
         """
         return replace(self, learned=splits)
 
