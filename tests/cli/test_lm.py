@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.lm import app
+from command import call
 from recdistill.errors import ConfigError, RecdistillError, RunError
 from shop import ring_dataset
 
@@ -26,10 +25,8 @@ SMALL = [
 ]
 
 
-def call(*words: object) -> str:
-    result = CliRunner().invoke(app, ["train", *map(str, words)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+def train(*words: object) -> str:
+    return call("lm", "train", *words)
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def ring(tmp_path: Path) -> Path:
 
 def test_train_writes_a_model_and_says_what_it_is(ring: Path) -> None:
     out = ring.parent / "lm"
-    said = call("--dataset", ring, "--out", out, "--steps", 8, "--seed", 3, *SMALL)
+    said = train("--dataset", ring, "--out", out, "--steps", 8, "--seed", 3, *SMALL)
     names = {path.name for path in out.iterdir()}
     assert {
         "config.json",
@@ -56,8 +53,8 @@ def test_train_writes_a_model_and_says_what_it_is(ring: Path) -> None:
     assert said.count("kept") == 1
     assert "trained on the titles and training histories of this dataset alone" in said
     with pytest.raises(RunError, match="--overwrite"):
-        call("--dataset", ring, "--out", out, *SMALL)
-    call("--dataset", ring, "--out", out, "--steps", 2, "--overwrite", *SMALL)
+        train("--dataset", ring, "--out", out, *SMALL)
+    train("--dataset", ring, "--out", out, "--steps", 2, "--overwrite", *SMALL)
     assert json.loads((out / "manifest.json").read_text())["steps"] == 2
 
 
@@ -74,6 +71,6 @@ def test_mistakes_end_in_one_message(
     ring: Path, words: list[object], error: type[RecdistillError], part: str
 ) -> None:
     with pytest.raises(error, match=part):
-        call("--dataset", ring, "--out", ring.parent / "lm", *words)
+        train("--dataset", ring, "--out", ring.parent / "lm", *words)
     assert not (ring.parent / "lm").exists()
     assert not (ring.parent / "lm.training").exists()

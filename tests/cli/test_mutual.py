@@ -4,9 +4,8 @@ import json
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app
+from command import call
 from recdistill.config import read_config
 from recdistill.config.mutual import recipe_of, resolve_mutual
 from recdistill.errors import ConfigError, RecdistillError
@@ -44,16 +43,10 @@ def home(tmp_path_factory):
     return home
 
 
-def recdistill(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_the_command_leaves_an_ordinary_run_and_rounds_that_can_be_compared(home, tmp_path):
     out = tmp_path / "r"
     told = ["mutual", "--dataset", home / "d", "--model", home / "lm", "--out", out, "--rounds", 1, *SMALL]
-    said = recdistill(*told, "--seeds", 2)
+    said = call(*told, "--seeds", 2)
     for words in ("round 0 on validation", "round 1: the language model learns", "compare"):
         assert words in said
     for seed in (0, 1):
@@ -62,37 +55,37 @@ def test_the_command_leaves_an_ordinary_run_and_rounds_that_can_be_compared(home
         assert [json.loads(line)["round"] for line in (run / "metrics.jsonl").open()] == [0, 1]
     first, second = ((out / f"seed-{k}" / "best" / "model.safetensors").read_bytes() for k in (0, 1))
     assert first != second
-    assert "mutual, one round" in recdistill("evaluate", out)
-    table = recdistill("compare", out, "--rounds", "--no-baselines", "--no-slices")
+    assert "mutual, one round" in call("evaluate", out)
+    table = call("compare", out, "--rounds", "--no-baselines", "--no-slices")
     for line in ("sasrec (modern, ce)", "one round, round 1", "its LM (teacher)"):
         assert line in table
-    assert "Saga" in recdistill("recommend", out, "--history", "Saga 0 part 0", "-k", 3)
+    assert "Saga" in call("recommend", out, "--history", "Saga 0 part 0", "-k", 3)
     with pytest.raises(RecdistillError, match=r"other settings \(lambda_student\)"):
-        recdistill(*told, "--seeds", 2, "lambda_student=0.5")
+        call(*told, "--seeds", 2, "lambda_student=0.5")
     with pytest.raises(RecdistillError, match="no rounds"):
-        recdistill("compare", out / "seed-0" / "rounds" / "1" / "student", "--rounds")
+        call("compare", out / "seed-0" / "rounds" / "1" / "student", "--rounds")
 
 
 def test_the_student_may_form_its_item_vectors_from_the_same_text(home, tmp_path):
     told = ["mutual", "--dataset", home / "d", "--model", home / "lm", "--rounds", 1, *SMALL]
     told += ["item_encoder.name=collaborative", "weights=none"]
-    recdistill(*told, "--out", tmp_path / "r")
+    call(*told, "--out", tmp_path / "r")
     config = read_config(tmp_path / "r" / "config.yaml")
     assert config.item_encoder.name == "collaborative"
-    assert "Saga" in recdistill("recommend", tmp_path / "r", "--history", "Saga 0 part 0", "-k", 3)
+    assert "Saga" in call("recommend", tmp_path / "r", "--history", "Saga 0 part 0", "-k", 3)
     with pytest.raises(RecdistillError, match="Pass --item-text tfidf"):
-        recdistill(*told, "--out", tmp_path / "other", "--item-text", "none")
+        call(*told, "--out", tmp_path / "other", "--item-text", "none")
     with pytest.raises(RecdistillError, match="Did you mean 'collaborative'"):
-        recdistill(*told, "--out", tmp_path / "other", "item_encoder.name=colaborative")
+        call(*told, "--out", tmp_path / "other", "item_encoder.name=colaborative")
     with pytest.raises(RecdistillError, match="items and history alone"):
-        recdistill(*told, "--out", tmp_path / "other", "words.folder=t")
+        call(*told, "--out", tmp_path / "other", "words.folder=t")
 
 
 def test_a_language_model_that_cannot_read_a_history_is_refused_before_training(home, tmp_path):
     words = ["mutual", "--dataset", home / "d", "--model", home / "lm", "--out", tmp_path / "r", *SMALL]
     instruction = " ".join(["Saga"] * 130)
     with pytest.raises(RecdistillError, match="takes 1"):
-        recdistill(*words, "--instruction", instruction)
+        call(*words, "--instruction", instruction)
 
 
 def test_words_reach_both_models():

@@ -7,26 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app, main
+from command import call, fails
 
 TINY = ["train.epochs=2", "train.batch_size=64", "student.embedding_size=16"]
-
-
-def call(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    """Run ``main`` as the shell does and return what it says on standard error."""
-    monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app
+from command import call
 from recdistill.data.interactions import Interactions
 from recdistill.data.prepare import prepare
 from recdistill.errors import RecdistillError
@@ -18,12 +17,6 @@ from recdistill.runs import read_json
 
 TITLES = [f"Saga {item // 5} part {item % 5}" for item in range(40)]
 SMALL = ["train.epochs=2", "student.embedding_size=16", "student.length=8", "train.batch_size=64"]
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app, main
+from command import call, fails
 from recdistill.config import read_config, run, write_config
 from recdistill.export import Recommender
-
-
-def call(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -11,24 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from recdistill.cli.reproduce import reproduce
+from command import call
+from recdistill.cli.main import app
 from recdistill.errors import ConfigError
 from recdistill.knowledge import save_knowledge
 from recdistill.teachers import GraphTeacher, rows_to_teach
 from shop import ring_dataset
-
-app = typer.Typer()
-app.command()(reproduce)
-SCRIPT = """
-import typer
-from recdistill.cli.reproduce import reproduce
-
-if __name__ == "__main__":
-    typer.run(reproduce)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +35,7 @@ def words(shop: Path, out: Path, *more: str) -> list[str]:
     folders = ["--dataset", shop / "d", "--knowledge", shop / "k", "--out", out]
     tiny = ["train.epochs=2", "student.embedding_size=8", "student.length=5", "train.batch_size=32"]
     chosen = ["--students", "sasrec", "--strategies", "rd,dllm2rec", "--seeds", "2"]
-    return ["table5", *map(str, folders), *chosen, *tiny, *more]
-
-
-def call(arguments: list[str]) -> str:
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return ["reproduce", "table5", *map(str, folders), *chosen, *tiny, *more]
 
 
 def results(out: Path) -> dict[str, object]:
@@ -66,10 +50,10 @@ def trained(out: Path) -> dict[Path, int]:
 
 
 def test_a_table_from_start_to_end(shop: Path, tmp_path: Path) -> None:
-    plan = call(words(shop, tmp_path / "rep", "--budget", "2", "--dry-run"))
+    plan = call(*words(shop, tmp_path / "rep", "--budget", "2", "--dry-run"))
     assert "tuning: 2 searches of 2 trials, 0 finished" in plan
     assert not (tmp_path / "rep").exists()
-    said = call(words(shop, tmp_path / "rep", "--budget", "2"))
+    said = call(*words(shop, tmp_path / "rep", "--budget", "2"))
     assert "[4/4] sasrec (paper), rd, seed 2: finished" in said
     assert "Left out, dllm2rec: the knowledge lacks item_embeddings" in said
     for text in ("graph (teacher)", "HR@20", "p (Holm)", "rd.weight", "torch", "No published figures"):
@@ -89,17 +73,15 @@ def test_a_table_from_start_to_end(shop: Path, tmp_path: Path) -> None:
         assert (f" {name}" in rising.partition(":")[2].partition(".")[0]) is (1 in kept)
     before = trained(tmp_path / "rep")
     first = results(tmp_path / "rep")
-    again = call(words(shop, tmp_path / "rep", "--budget", "2"))
+    again = call(*words(shop, tmp_path / "rep", "--budget", "2"))
     assert "started" not in again
     assert trained(tmp_path / "rep") == before
     assert results(tmp_path / "rep") == first
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_report(shop: Path, tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
     arguments = words(shop, tmp_path / "cut", "--no-tune", "train.epochs=40", "train.patience=40")
-    command = [sys.executable, str(script), *arguments, "--jobs", "2"]
+    command = [sys.executable, "-m", "recdistill", *arguments, "--jobs", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     cut = tmp_path / "cut"
@@ -117,9 +99,9 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_report(shop: Path, tmp_path
     assert begun - finished
     assert not (cut / "table5").exists()
 
-    call(arguments)
+    call(*arguments)
     assert {path: stamp for path, stamp in trained(cut).items() if path in kept} == kept
-    call(words(shop, tmp_path / "whole", "--no-tune", "train.epochs=40", "train.patience=40"))
+    call(*words(shop, tmp_path / "whole", "--no-tune", "train.epochs=40", "train.patience=40"))
     assert results(cut) == results(tmp_path / "whole")
     for run in begun:
         epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -160,10 +142,10 @@ def test_failed_runs_end_in_an_exit_code(shop: Path, tmp_path: Path) -> None:
 
 def test_mistakes_are_said_before_anything_is_trained(shop: Path, tmp_path: Path) -> None:
     for arguments, error in (
-        (["table5", "--dataset", str(shop / "d")], "--dataset and --out are needed"),
+        (["reproduce", "table5", "--dataset", str(shop / "d")], "--dataset and --out are needed"),
         ([*words(shop, tmp_path / "no"), "rd.tempo=1"], "unknown option of strategy rd 'tempo'"),
-        (["table77", *words(shop, tmp_path / "no")[1:]], "unknown table 'table77'"),
+        (["reproduce", "table77", *words(shop, tmp_path / "no")[2:]], "unknown table 'table77'"),
     ):
         with pytest.raises(ConfigError, match=error):
-            CliRunner().invoke(app, arguments, catch_exceptions=False)
+            call(*arguments)
     assert not (tmp_path / "no").exists()

@@ -1,32 +1,16 @@
 """Row selection and cold items from the command line, on a shop of toy size."""
 
 import json
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app, main
+from command import call, fails
 from recdistill.data import SequenceDataset
 from recdistill.knowledge import load_knowledge, read_row_ids
 
 TINY = ["train.epochs=1", "train.batch_size=64", "student.embedding_size=16"]
-
-
-def call(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

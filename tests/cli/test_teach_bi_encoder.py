@@ -1,16 +1,11 @@
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from recdistill.cli.teach_bi_encoder import bi_encoder
+from command import call
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, RunError
 from recdistill.knowledge import audit_knowledge, load_knowledge
 from shop import ring_dataset
 from tiny_encoder import save_encoder
-
-app = typer.Typer()
-app.command()(bi_encoder)
 
 QUICK = ["--size", 8, "--last-items", 3, "--epochs", 1, "--titles-per-step", 16, "--rows-per-step", 64]
 
@@ -25,9 +20,7 @@ def root(tmp_path_factory):
 
 def teach(root, out, *options):
     given = ["--dataset", root / "d", "--model", root / "encoder", "--out", root / out, *QUICK, *options]
-    result = CliRunner().invoke(app, [str(part) for part in given], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return call("teach", "bi-encoder", *given)
 
 
 def test_it_writes_knowledge_and_goes_on_where_it_was(root):

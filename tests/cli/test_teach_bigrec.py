@@ -8,10 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
-from recdistill.cli.teach_bigrec import bigrec
+from command import call
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, RecdistillError, RunError
 from recdistill.knowledge import load_knowledge
@@ -19,8 +17,6 @@ from recdistill.knowledge.official import export_official
 from shop import ring_dataset
 from tiny_lm import tiny_lm
 
-app = typer.Typer()
-app.command()(bigrec)
 #: As little as possible of everything.
 _SMALL = """
 --tune full --samples 40 --tuning epochs=2 --tuning batch_size=8 --tuning learning_rate=3e-3 --tuning warmup_steps=2
@@ -48,9 +44,7 @@ def shop(tmp_path_factory):
 def teach(shop, out, *options, model="lm"):
     model = shop / model if isinstance(model, str) and model == "lm" else model
     given = ["--dataset", shop / "d", "--model", model, "--out", out, *options]
-    result = CliRunner().invoke(app, [str(value) for value in given], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return call("teach", "bigrec", *given)
 
 
 @pytest.fixture(scope="module")

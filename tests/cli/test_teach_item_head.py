@@ -2,19 +2,14 @@
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
-from recdistill.cli.teach_item_head import item_head
+from command import call
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError, RecdistillError
 from recdistill.knowledge import load_knowledge
 from recdistill.teachers.item_head.text import lm_text
 from recdistill.teachers.language_model.loading import load_language_model
 from shop import ring_dataset
-
-app = typer.Typer()
-app.command("item-head")(item_head)
 
 SMALL = [
     "--epochs",
@@ -57,9 +52,7 @@ def folders(tmp_path_factory):
 
 def teach(home, out, *options, model="lm"):
     arguments = ["--dataset", home / "d", "--model", home / model, "--out", out, *SMALL, *options]
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return call("teach", "item-head", *arguments)
 
 
 def test_the_command_writes_knowledge_and_goes_on_where_it_was(folders, tmp_path):

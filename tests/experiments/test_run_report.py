@@ -9,21 +9,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.main import app
+from command import call
 from recdistill.errors import RunError
 from recdistill.experiments.run_report import RunParts, audit_tables, learning_curves
 from recdistill.runs import read_json
 from shop import ring_dataset
 
 pytest.importorskip("matplotlib")
-
-
-def call(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

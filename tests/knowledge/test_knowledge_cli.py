@@ -4,9 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.knowledge import app
+from command import call
 from recdistill.errors import ConfigError, FingerprintError
 from recdistill.knowledge import save_knowledge
 
@@ -19,12 +18,8 @@ def folders(dataset, knowledge, tmp_path_factory):
     return root
 
 
-def call(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False).output
-
-
 def test_show(folders):
-    text = call("show", folders / "k", "--dataset", folders / "d")
+    text = call("knowledge", "show", folders / "k", "--dataset", folders / "d")
     assert "30 items" in text
     assert "ranking              int32" in text
     assert "100.00% of 40 rows covered" in text
@@ -32,26 +27,38 @@ def test_show(folders):
 
 
 def test_export(folders, knowledge):
-    call("export", folders / "k", "--dataset", folders / "d", "--out", folders / "files", "--k", 3)
+    call(
+        "knowledge", "export", folders / "k", "--dataset", folders / "d", "--out", folders / "files", "--k", 3
+    )
     assert np.loadtxt(folders / "files" / "myrank_train.txt").shape[1] == 3
     with pytest.raises(ConfigError, match=r"unknown scaling 'rows'. Did you mean 'row'"):
-        call("export", folders / "k", "--dataset", folders / "d", "--out", folders / "g", "--min-max", "rows")
+        call(
+            "knowledge",
+            "export",
+            folders / "k",
+            "--dataset",
+            folders / "d",
+            "--out",
+            folders / "g",
+            "--min-max",
+            "rows",
+        )
 
 
 def test_audit(folders):
     options = ("--dataset", folders / "d", "--no-baselines", "--split", "valid", "--out", folders / "audit")
-    text = call("audit", folders / "k", *options)
+    text = call("knowledge", "audit", folders / "k", *options)
     assert "Not compared with anything" in " ".join(text.split())
     assert json.loads((folders / "audit" / "audit.json").read_text())["split"] == "valid"
     assert (folders / "audit" / "audit.md").read_text().startswith("# Audit: oracle on ring")
     with pytest.raises(ConfigError, match="unknown split 'tests'"):
-        call("audit", folders / "k", "--dataset", folders / "d", "--split", "tests")
+        call("knowledge", "audit", folders / "k", "--dataset", folders / "d", "--split", "tests")
 
 
 def test_another_dataset_is_refused(folders, make_ring):
     make_ring(seed=7).save(folders / "other")
     with pytest.raises(FingerprintError):
-        call("show", folders / "k", "--dataset", folders / "other")
+        call("knowledge", "show", folders / "k", "--dataset", folders / "other")
 
 
 def test_help_loads_nothing_heavy():

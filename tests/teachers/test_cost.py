@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
+from command import call
 from misbehaving_server import running
-from recdistill.cli.teach_cost import cost
 from recdistill.errors import ConfigError, RunError
 from recdistill.teachers.backends import HfGenerator, HttpGenerator, ScriptedGenerator
 from recdistill.teachers.cost import estimate_cost
@@ -33,16 +31,9 @@ def lm(data):
     return tiny_lm(extra=(*data.catalogue.titles, load_template("books").prompt([])))
 
 
-def app():
-    made = typer.Typer()
-    made.command()(cost)
-    return made
-
-
 def run(*arguments):
-    result = CliRunner().invoke(app(), [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return dict(line.split("  ", 1) for line in result.output.splitlines() if "  " in line), result.output
+    said = call("teach", "cost", *arguments)
+    return dict(line.split("  ", 1) for line in said.splitlines() if "  " in line), said
 
 
 @pytest.mark.parametrize("mode", ["greedy", "constrained"])

@@ -1,7 +1,6 @@
 import pytest
-from typer.testing import CliRunner
 
-from recdistill.cli.teach import app
+from command import call
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import RecdistillError
 from recdistill.knowledge import load_knowledge
@@ -15,9 +14,7 @@ def folder(walks, tmp_path_factory):
 
 
 def teach(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return call("teach", *arguments)
 
 
 def test_graph_writes_knowledge_and_stands_beside_the_baselines(folder, tmp_path):

@@ -1,0 +1,26 @@
+"""The command line, called as a user calls it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from recdistill.cli.main import app, main
+
+
+def call(*words: object) -> str:
+    """Return what ``recdistill <words>`` says. An error is raised as it is."""
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    """Return what ``recdistill <words>`` says on standard error as it stops with status 1, as in a shell."""
+    monkeypatch.setattr(sys, "argv", ["recdistill", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    return capsys.readouterr().err
