@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.item_encoders import ITEM_ENCODERS
+from recdistill.knowledge import WALKS
 from recdistill.strategies import STRATEGIES
 
 __all__ = ["ABLATIONS", "RECIPES", "Recipe", "missing_fields", "recipe"]
@@ -52,10 +53,11 @@ class Recipe:
 
     @property
     def requires(self) -> frozenset[str]:
-        """Fields of the knowledge that its parts need, given their options."""
+        """What its parts need of the knowledge, given their options: fields, and ``walks``."""
         fields = [STRATEGIES[name](**options).requires for _, name, options in self.strategies]
         encoder = ITEM_ENCODERS[self.item_encoder[0]].requires if self.item_encoder else frozenset()
-        return frozenset().union(encoder, *fields)
+        walks = {WALKS} if (self.preset or {}).get("train", {}).get(WALKS) else frozenset()
+        return frozenset().union(encoder, walks, *fields)
 
 
 _PAPER: Final[Options] = {
@@ -106,7 +108,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             preset={
                 "student": {"embedding_size": 128, "options": {"dropout": 0.4}},
                 "loss": {"name": "sampled_ce"},
-                "train": {"learning_rate": 2e-3, "patience": 5, "epochs": 40},
+                "train": {"learning_rate": 2e-3, "patience": 5, "epochs": 40, "walks": True},
             },
         ),
         Recipe("kar", "KAR: a language model's words on users and items (RecSys 2024).", words=("kar", {})),
@@ -141,7 +143,8 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "best": {},
         "w/o text": {"collaborative": None},
         "w/o ranking": {"rrd": None},
-        "w/o teacher": {"collaborative": None, "rrd": None},
+        "w/o walks": {"train": {"walks": False}},
+        "w/o teacher": {"collaborative": None, "rrd": None, "train": {"walks": False}},
         "cross-entropy": {"loss": {"name": "ce"}},
         "half the width": {"student": {"embedding_size": 64}},
         "usual dropout": {"student": {"options": {}}},
@@ -234,6 +237,6 @@ def missing_fields(requires: Iterable[str], available: Iterable[str]) -> Knowled
     return KnowledgeError(
         f"the knowledge lacks {', '.join(missing)}; it has {', '.join(available) or 'nothing'}. "
         f"Needed: {', '.join(sorted(requires))}. "
-        "Make such knowledge with recdistill teach graph or recdistill teach embedding, "
+        "Make such knowledge with recdistill teach graph or recdistill teach embedding (walks: --walks), "
         "or see what a folder holds with: recdistill knowledge show DIR"
     )

@@ -35,7 +35,8 @@ def show(
     import json
 
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.knowledge import load_knowledge
+    from recdistill.knowledge import WALKS, has_walks, load_knowledge, load_walks
+    from recdistill.runs import read_manifest
     from recdistill.types import SPLITS
 
     data = None if dataset is None else SequenceDataset.load(dataset)
@@ -43,6 +44,11 @@ def show(
     print(f"{len(knowledge):,} rows, {knowledge.item_count:,} items")
     for name, array in knowledge.fields.items():
         print(f"  {name:<20} {array.dtype!s:<8} {' x '.join(f'{n:,}' for n in array.shape)}")
+    if has_walks(folder):
+        facts = read_manifest(folder / WALKS, WALKS)
+        print(f"  {facts['walks']:,} walks of {facts['steps']} steps, for students with train.walks=true")
+        if data is not None:
+            load_walks(folder, data)
     if data is not None:
         for split in SPLITS:
             rows = data.row_ids[data.rows(split)]

@@ -43,11 +43,11 @@ def strategies(
 
 def _fields(folder: Path) -> frozenset[str]:
     """Return what the knowledge of a folder has."""
-    from recdistill.knowledge import is_words, load_knowledge, load_words
+    from recdistill.knowledge import available_fields, is_words, load_words
 
     if is_words(folder):
         return frozenset({_rationales(load_words(folder).maker)})
-    return frozenset(load_knowledge(folder).fields)
+    return available_fields(folder)
 
 
 def _rationales(maker: str) -> str:

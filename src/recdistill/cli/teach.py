@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.knowledge import Knowledge
+    from recdistill.knowledge import Knowledge, Walks
     from recdistill.teachers import ItemText
+    from recdistill.teachers.base import Scorer
     from recdistill.types import Split
 
 app = typer.Typer(
@@ -51,6 +52,17 @@ SelectRowIds = Annotated[
         show_default=False,
     ),
 ]
+WalkCount = Annotated[
+    int | None,
+    typer.Option(
+        "--walks",
+        help="Sequences that the teacher writes for students with train.walks (the preset best has it); 0: none; else "
+        "one from each item of training.",
+        min=0,
+        show_default=False,
+    ),
+]
+WalkSteps = Annotated[int, typer.Option(help="Steps of a walk; each is a row to learn from.", min=1)]
 FilterSeen = Annotated[
     bool,
     typer.Option("--filter-seen/--keep-seen", help="How the final line ranks: without items seen before?"),
@@ -86,6 +98,8 @@ def graph(
     splits: Splits = "train,valid,test",
     prefixes: Prefixes = True,
     select_row_ids: SelectRowIds = None,
+    walks: WalkCount = None,
+    walk_steps: WalkSteps = 5,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -119,9 +133,10 @@ def graph(
         # the bar's text tells what happens before the first chunk is done
         bar = bars.add("tuning, then answering rows" if tune else "answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=bar)
+        written = write_walks(bars, teacher.scorer(data), data, knowledge, walks, walk_steps)
     if tune:
         print(f"weights: {teacher.options}, temperature {teacher.temperature}")
-    finish(knowledge, data, dataset, out, filter_seen, overwrite)
+    finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
 
 
 @app.command()
@@ -147,6 +162,8 @@ def embedding(
     splits: Splits = "train,valid,test",
     prefixes: Prefixes = True,
     select_row_ids: SelectRowIds = None,
+    walks: WalkCount = None,
+    walk_steps: WalkSteps = 5,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -173,7 +190,8 @@ def embedding(
     with Bars() as bars:
         training, answering = bars.add("training (at most)", trained), bars.add("answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=answering, on_epoch_rows=training)
-    finish(knowledge, data, dataset, out, filter_seen, overwrite)
+        written = write_walks(bars, teacher.mean_scores, data, knowledge, walks, walk_steps)
+    finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
 
 
 @app.command()
@@ -294,6 +312,31 @@ class Bars:
         return lambda done: self.progress.advance(task, done)
 
 
+def write_walks(
+    bars: Bars,
+    scorer: Scorer,
+    data: SequenceDataset,
+    knowledge: Knowledge,
+    count: int | None,
+    steps: int,
+) -> Walks | None:
+    """Let a teacher that scores any history write sequences; their lists are as long as those of its rows."""
+    from recdistill.teachers import default_count, take_walks
+
+    count = default_count(data) if count is None else count
+    if not count:
+        return None
+    return take_walks(
+        scorer,
+        data,
+        count=count,
+        steps=steps,
+        temperature=knowledge.manifest["temperature"],
+        top_k=knowledge.manifest["top_k"],
+        progress=bars.add("walks", count * steps),
+    )
+
+
 def finish(
     knowledge: Knowledge,
     data: SequenceDataset,
@@ -301,11 +344,14 @@ def finish(
     out: Path,
     filter_seen: bool,
     overwrite: bool,
+    walks: Walks | None = None,
 ) -> None:
     """Save, then set the teacher beside the free baselines on the validation rows."""
     from recdistill.knowledge import save_knowledge
 
-    save_knowledge(knowledge, out, overwrite=overwrite, dataset=data)
+    save_knowledge(knowledge, out, overwrite=overwrite, dataset=data, walks=walks)
+    if walks is not None:
+        print(f"{len(walks):,} walks of {walks.steps} steps, for students with train.walks=true")
     beside_baselines(knowledge, data, dataset, out, filter_seen)
 
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.teach import Dataset, FilterSeen, Out, Overwrite, Prefixes, SelectRowIds, Splits, TopK
+from recdistill.cli.teach import (
+    Dataset,
+    FilterSeen,
+    Out,
+    Overwrite,
+    Prefixes,
+    SelectRowIds,
+    Splits,
+    TopK,
+    WalkCount,
+    WalkSteps,
+)
 
 
 def student(
@@ -22,6 +33,8 @@ def student(
     splits: Splits = "train,valid,test",
     prefixes: Prefixes = True,
     select_row_ids: SelectRowIds = None,
+    walks: WalkCount = None,
+    walk_steps: WalkSteps = 5,
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -29,11 +42,11 @@ def student(
 
     A single student learns from it with: recdistill distill --strategy soft_labels --knowledge OUT
     """
-    from recdistill.cli.teach import Bars, finish, refuse_existing, selected_rows, split_names
+    from recdistill.cli.teach import Bars, finish, refuse_existing, selected_rows, split_names, write_walks
     from recdistill.data.sequences import SequenceDataset
     from recdistill.errors import ConfigError
     from recdistill.export import Recommender
-    from recdistill.export.as_teacher import knowledge_of
+    from recdistill.export.as_teacher import knowledge_of, scorer_of
     from recdistill.teachers import rows_to_teach
 
     refuse_existing(out, overwrite)
@@ -46,9 +59,10 @@ def student(
         ) from None
     data = SequenceDataset.load(dataset)
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
+    students = [Recommender.load(run) for run in runs]
     with Bars() as bars:
         knowledge = knowledge_of(
-            [Recommender.load(run) for run in runs],
+            students,
             data,
             rows,
             weights=parts,
@@ -56,4 +70,5 @@ def student(
             top_k=top_k,
             progress=bars.add("answering rows", len(rows)),
         )
-    finish(knowledge, data, dataset, out, filter_seen, overwrite)
+        written = write_walks(bars, scorer_of(students, parts), data, knowledge, walks, walk_steps)
+    finish(knowledge, data, dataset, out, filter_seen, overwrite, written)

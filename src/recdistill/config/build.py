@@ -19,7 +19,7 @@ from recdistill.data import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, unknown_name
 from recdistill.export import Recommender
 from recdistill.item_encoders import ITEM_ENCODERS, Ids, ItemEncoder
-from recdistill.knowledge import Knowledge, load_knowledge, load_words, stack_rankings
+from recdistill.knowledge import Knowledge, Walks, load_knowledge, load_walks, load_words, stack_rankings
 from recdistill.losses import LOSSES
 from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
@@ -176,6 +176,28 @@ def _strategy(config: StrategyConfig, dataset: SequenceDataset) -> Strategy:
     return strategy
 
 
+def _walks(config: RunConfig, dataset: SequenceDataset) -> Walks:
+    """Open the walks of the run's teacher.
+
+    Raises
+    ------
+    ConfigError
+        The run has no teacher, or reads knowledge in words, which nobody wrote about the teacher's sequences.
+    KnowledgeError
+        The teacher left none.
+    """
+    if config.knowledge is None:
+        raise ConfigError(
+            "train.walks is on and there is no teacher, who writes them. Pass --knowledge k/, or train.walks=false."
+        )
+    if config.words.name is not None:
+        raise ConfigError(
+            f"train.walks is on with {config.words.name}, whose texts are about users and their rows: of a teacher's "
+            "walks there are none. Pass train.walks=false."
+        )
+    return load_walks(Path(config.knowledge), dataset)
+
+
 def default_filter_seen(dataset: SequenceDataset) -> bool:
     """Return what is usual: leave-one-out results filter seen items, the papers' windows keep them."""
     return bool(dataset.provenance.get("split", {}).get("kind") == "leave-one-out")
@@ -198,6 +220,7 @@ def run(
         knowledge = select_knowledge(config, dataset, knowledge)
         if train["coverage"] == "error":  # the selected rows are covered; the others are meant not to be
             train["coverage"] = "mask"
+    walks = _walks(config, dataset) if train.pop("walks") else None
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives", "coverage")}
     filter_seen = default_filter_seen(dataset) if config.filter_seen is None else config.filter_seen
     return distill(
@@ -206,6 +229,7 @@ def run(
         loss,
         strategies,
         knowledge,
+        walks=walks,
         out=out,
         spec=student_spec(config),
         options=TrainOptions(**train, seed=config.seed),

@@ -98,6 +98,10 @@ class TrainConfig(Strict):
     supervision: Literal["last", "all"] = "last"
     negatives: int = Field(1, ge=1)
     coverage: Literal["error", "skip", "mask"] = "error"
+    walks: bool = Field(
+        False,
+        description="learn from the sequences too that the teacher wrote itself (recdistill teach ... --walks)",
+    )
 
 
 class RefitConfig(Strict):

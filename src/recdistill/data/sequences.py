@@ -119,6 +119,38 @@ class SequenceDataset:
         """
         return replace(self, learned=splits)
 
+    def with_sequences(self, items: Ints) -> tuple[SequenceDataset, Ints]:
+        """Return a dataset with more sequences to train on, and the ids of their rows; nothing before them changes.
+
+        Parameters
+        ----------
+        items
+            ``(W, T + 1)``: every item but the first of each is the target of a training row.
+
+        Returns
+        -------
+        tuple
+            The dataset, without timestamps and with a fingerprint of its own, and ``(W * T,)`` row ids, sequence
+            after sequence, above all ids that were there.
+        """
+        count, width = items.shape
+        first_id = int(self.row_ids[-1]) + 1 if len(self.row_ids) else 0
+        row_ids = first_id + np.arange(count * (width - 1))
+        inside = np.arange(count * width).reshape(count, width)[:, 1:].ravel()  # events that are targets
+        joined = replace(
+            self,
+            events=np.concatenate([self.events, items.ravel()]),
+            offsets=np.concatenate([self.offsets, len(self.events) + width * np.arange(1, count + 1)]),
+            row_ids=np.concatenate([self.row_ids, row_ids]),
+            row_events=np.concatenate([self.row_events, len(self.events) + inside]),
+            row_sequences=np.concatenate(
+                [self.row_sequences, len(self.offsets) - 1 + np.repeat(np.arange(count), width - 1)]
+            ),
+            row_splits=np.concatenate([self.row_splits, np.zeros(len(row_ids), dtype=np.int8)]),
+            timestamps=None,
+        )
+        return joined, row_ids
+
     def positions_of(self, row_ids: npt.ArrayLike) -> Ints:
         """Return the positions of rows by their ids.
 

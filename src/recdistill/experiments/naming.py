@@ -10,6 +10,7 @@ from recdistill.config.build import construct
 from recdistill.config.resolve import strategy_section
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.item_encoders import ITEM_ENCODERS
+from recdistill.knowledge import WALKS
 from recdistill.losses import LOSSES
 from recdistill.recipes import RECIPES
 from recdistill.strategies import STRATEGIES
@@ -55,7 +56,8 @@ def required_fields(config: RunConfig) -> Iterable[str]:
     terms = [
         construct("strategy", STRATEGIES, term.name, term.options).requires for term in config.strategies
     ]
-    return frozenset().union(ITEM_ENCODERS[config.item_encoder.name].requires, *terms)
+    walks = {WALKS} if config.train.walks else frozenset()
+    return frozenset().union(ITEM_ENCODERS[config.item_encoder.name].requires, walks, *terms)
 
 
 def parts_of(config: RunConfig) -> list[str]:

@@ -14,7 +14,7 @@ from recdistill.experiments.naming import PLAIN, applies, parts_of, required_fie
 from recdistill.experiments.plan import Line, Plan, Study, TeacherFolder, identity, slug
 from recdistill.experiments.space import search_space
 from recdistill.experiments.table_lines import LINES
-from recdistill.knowledge import load_knowledge
+from recdistill.knowledge import available_fields
 from recdistill.recipes import missing_fields
 from recdistill.runs import MANIFEST, file_checksum, fingerprint
 from recdistill.students import STUDENTS
@@ -110,7 +110,7 @@ def make_plan(
 def _teachers(folders: Sequence[Path], data: SequenceDataset) -> list[TeacherFolder]:
     found: list[TeacherFolder] = []
     for folder in folders:
-        fields = frozenset(load_knowledge(folder, data).fields)
+        fields = available_fields(folder, data)
         label = folder.resolve().name if len(folders) > 1 else ""
         while label and label in {teacher.label for teacher in found}:
             label += "'"

@@ -19,12 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recdistill.data.sequences import SequenceDataset
+from recdistill.data.sequences import SequenceDataset, gather_windows
 from recdistill.errors import ConfigError
 from recdistill.export.recommender import Recommender
 from recdistill.knowledge import Knowledge
 from recdistill.runs import require_fingerprint
-from recdistill.teachers.base import knowledge_from_scorer
+from recdistill.teachers.base import Scorer, knowledge_from_scorer
+from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
 
@@ -112,6 +113,26 @@ def knowledge_of(
             "trained_on_these_rows": True,
         },
     )
+
+
+def scorer_of(students: Sequence[Recommender], weights: Sequence[float] | None = None) -> Scorer:
+    """Return what scores any history by eq. (1): ``(B, L)`` items, oldest first, to ``(B, I)`` scores.
+
+    A student reads the last items that it has room for.
+    """
+    weights = [1.0] * len(students) if weights is None else weights
+
+    def scorer(history: Ints) -> Tensor:
+        counts = (history != PAD).sum(1)
+        scores: Tensor | float = 0.0
+        for student, weight in zip(students, weights, strict=True):
+            kept = np.minimum(counts, student.length)
+            starts = np.arange(len(history)) * history.shape[1] + counts - kept
+            read = gather_windows(history.ravel(), starts, kept, min(student.length, history.shape[1]))
+            scores = scores + weight * student.scorer()(read).float().cpu()
+        return torch.as_tensor(scores)
+
+    return scorer
 
 
 def _table(student: Recommender, weight: float) -> Tensor:

@@ -18,27 +18,33 @@ from recdistill.knowledge.selection import (
     random_rows,
 )
 from recdistill.knowledge.shards import ShardWriter
-from recdistill.knowledge.store import load_knowledge, provenance, save_knowledge
+from recdistill.knowledge.store import available_fields, load_knowledge, provenance, save_knowledge
 from recdistill.knowledge.trajectory import stack_rankings
+from recdistill.knowledge.walks import WALKS, Walks, has_walks, load_walks
 from recdistill.knowledge.words import Words, is_words, load_words, save_words
 
 __all__ = [
     "FIELDS",
     "METRICS",
     "ROW_FIELDS",
+    "WALKS",
     "Audit",
     "Knowledge",
     "ShardWriter",
+    "Walks",
     "Words",
     "all_rows",
     "audit_knowledge",
+    "available_fields",
     "budget_rows",
     "confident",
     "export_official",
     "hard_band",
+    "has_walks",
     "import_official",
     "is_words",
     "load_knowledge",
+    "load_walks",
     "load_words",
     "max_min_policy",
     "provenance",

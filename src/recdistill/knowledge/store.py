@@ -16,6 +16,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError
 from recdistill.knowledge.arrays import open_arrays, write_arrays
 from recdistill.knowledge.knowledge import FIELDS, Knowledge
+from recdistill.knowledge.walks import WALKS, Walks, has_walks, write_walks
 from recdistill.runs import atomic_folder, fingerprint, read_manifest, require_fingerprint, write_manifest
 
 ARRAYS: Final = "knowledge.safetensors"
@@ -45,6 +46,7 @@ def save_knowledge(
     *,
     overwrite: bool = False,
     dataset: SequenceDataset | None = None,
+    walks: Walks | None = None,
 ) -> None:
     """Check every value, then write the folder, whole or not at all.
 
@@ -58,6 +60,8 @@ def save_knowledge(
         Whether a knowledge folder that is there may be replaced.
     dataset
         The dataset it belongs to; needed where the manifest has no ``dataset_fingerprint``.
+    walks
+        Sequences that the teacher wrote itself, kept beside its answers.
 
     Raises
     ------
@@ -72,6 +76,8 @@ def save_knowledge(
     with atomic_folder(Path(folder), overwrite=overwrite) as out:
         write_arrays(out / ARRAYS, {"row_ids": knowledge.row_ids, **knowledge.fields})
         write_manifest(out, "knowledge", content)
+        if walks is not None:
+            write_walks(walks, out, str(content["dataset_fingerprint"]))
 
 
 def load_knowledge(
@@ -114,6 +120,18 @@ def load_knowledge(
     if check:
         knowledge.check(None if dataset is None else known_targets(knowledge, dataset))
     return knowledge
+
+
+def available_fields(folder: Path | str, dataset: SequenceDataset | None = None) -> frozenset[str]:
+    """Return what a knowledge folder has for strategies to read: its fields, and ``walks``.
+
+    Raises
+    ------
+    RunError, FingerprintError, KnowledgeError
+        As `load_knowledge`.
+    """
+    fields = frozenset(load_knowledge(folder, dataset).fields)
+    return fields | {WALKS} if has_walks(folder) else fields
 
 
 def _require_dataset(manifest: Mapping[str, Any], dataset: SequenceDataset, folder: Path) -> None:

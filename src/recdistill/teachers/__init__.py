@@ -27,6 +27,7 @@ from recdistill.teachers.language_model import (
 from recdistill.teachers.precomputed import precomputed
 from recdistill.teachers.text import ItemText, encode_text, whiten
 from recdistill.teachers.text_query import EmbeddingOptions, TextQuery
+from recdistill.teachers.walks import default_count, take_walks
 
 #: Teachers that answer a dataset; the third, `precomputed`, has already answered.
 TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {
@@ -62,6 +63,7 @@ __all__ = [
     "TextQuery",
     "TransitionGraph",
     "baselines",
+    "default_count",
     "encode_text",
     "evaluate_baselines",
     "finetune",
@@ -71,6 +73,7 @@ __all__ = [
     "plain",
     "precomputed",
     "rows_to_teach",
+    "take_walks",
     "train_small_lm",
     "tune",
     "whiten",

@@ -15,7 +15,7 @@ from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
 from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
-from recdistill.knowledge import Knowledge
+from recdistill.knowledge import Knowledge, Walks
 from recdistill.losses import Loss
 from recdistill.runs import (
     MANIFEST,
@@ -43,6 +43,7 @@ def distill(
     strategies: Sequence[tuple[float, Strategy]] = (),
     knowledge: Knowledge | None = None,
     *,
+    walks: Walks | None = None,
     out: Path | str,
     spec: Mapping[str, Any],
     options: TrainOptions | None = None,
@@ -73,6 +74,8 @@ def distill(
         Pairs (λ, strategy): what is learned from the teacher. None: a plain student.
     knowledge
         The teacher's knowledge; needed where there are strategies.
+    walks
+        Sequences that the teacher wrote itself, to be learned from like those of the users; None: none.
     out
         Run folder. A run that was stopped there goes on; one of another make is refused.
     spec
@@ -85,7 +88,7 @@ def distill(
         What to do with training rows the teacher was not asked about: ``error``, ``skip`` them, or
         ``mask`` the strategies' terms there.
     only
-        Ids of the training rows to learn from, prefix rows among them; None: all.
+        Ids of the dataset's training rows to learn from, prefix rows among them; None: all.
     filter_seen
         Whether validation leaves out the items of the history.
     cold_stretch
@@ -98,7 +101,7 @@ def distill(
     Raises
     ------
     KnowledgeError
-        Strategies without knowledge, a missing field, or uncovered rows with ``coverage="error"``.
+        Strategies without knowledge, a missing field (in the walks too), or uncovered rows with ``coverage="error"``.
     RunError
         `out` holds a run of another make.
     TrainingError
@@ -120,14 +123,19 @@ def distill(
     chosen = row_ids if coverage == "skip" else None
     if only is not None:
         chosen = np.asarray(only) if chosen is None else np.intersect1d(only, chosen)
+    read, taught = dataset, knowledge if strategies else None
+    if walks is not None:
+        read, taught, added = walks.join(dataset, taught)
+        check_strategies(strategies, taught, "the walks of this knowledge")
+        chosen = None if chosen is None else np.concatenate([chosen, added])
     loader = BatchLoader(
-        dataset,
+        read,
         supervision,
         length,
         batch_size,
         seed=options.seed,
         negatives=negatives if loss.needs_negatives else 0,
-        knowledge=knowledge if strategies else None,
+        knowledge=taught,
         row_ids=chosen,
         drawn_from=None if model.output_encoder.warm is None else np.flatnonzero(~dataset.cold_items),
         process=accelerator.process_index,
@@ -167,6 +175,11 @@ def distill(
                 "filter_seen": filter_seen,
                 **({"learned": dataset.learned, "cold_stretch": cold_stretch} if dataset.learned else {}),
                 "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)],
+                **(
+                    {}
+                    if walks is None
+                    else {"walks": [len(walks), walks.steps, *sorted(walks.manifest.items())]}
+                ),
                 **({} if only is None else {"only": fingerprint(np.asarray(only, dtype=np.int64).tobytes())}),
             },
         )
@@ -244,7 +257,9 @@ def describe_task(dataset: SequenceDataset, model: SequenceModel, knowledge: Kno
     )
 
 
-def check_strategies(strategies: Sequence[tuple[float, Strategy]], knowledge: Knowledge | None) -> None:
+def check_strategies(
+    strategies: Sequence[tuple[float, Strategy]], knowledge: Knowledge | None, which: str = "this knowledge"
+) -> None:
     """Refuse strategies whose knowledge is missing.
 
     Raises
@@ -259,7 +274,7 @@ def check_strategies(strategies: Sequence[tuple[float, Strategy]], knowledge: Kn
         missing = sorted(f for f in strategy.requires if getattr(knowledge, f) is None)
         if missing:
             raise KnowledgeError(
-                f"strategy {name!r} needs {', '.join(missing)}, which this knowledge does not have. "
+                f"strategy {name!r} needs {', '.join(missing)}, which {which} does not have. "
                 "See what it has with: recdistill knowledge show k/."
             )
 

@@ -62,6 +62,10 @@ class GraphTeacher:
         self.item_embeddings = item_embeddings
         self.encoder = encoder
 
+    def scorer(self, dataset: SequenceDataset) -> GraphScorer:
+        """Return what scores any history, with the weights as they are."""
+        return GraphScorer(dataset, self.text, self.options)
+
     def teach(
         self,
         dataset: SequenceDataset,
@@ -79,7 +83,7 @@ class GraphTeacher:
         """
         if self.tune:
             self.options = tune(dataset, self.text, self.options, length=self.length)
-        scorer = GraphScorer(dataset, self.text, self.options)
+        scorer = self.scorer(dataset)
         if self.temperature is None:
             valid = base.some_rows(dataset.rows("valid"), 2048)
             self.temperature = base.best_temperature(
