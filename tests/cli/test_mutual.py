@@ -118,6 +118,7 @@ def test_words_reach_both_models():
         ("knowledge=k", "each round makes its own"),
         ("words.name=kar", "cannot be set in mutual teaching"),
         ("train.coverage=skip", "each partner answers all rows"),
+        ("train.walks=true", "its partner writes none"),
         ("dataset=e", "it is said by --dataset"),
         ("ranks=fold", "Did you mean 'folds'"),
     ],

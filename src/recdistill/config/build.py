@@ -186,14 +186,14 @@ def _walks(config: RunConfig, dataset: SequenceDataset) -> Walks:
     KnowledgeError
         The teacher left none.
     """
-    if config.knowledge is None:
-        raise ConfigError(
-            "train.walks is on and there is no teacher, who writes them. Pass --knowledge k/, or train.walks=false."
-        )
     if config.words.name is not None:
         raise ConfigError(
             f"train.walks is on with {config.words.name}, whose texts are about users and their rows: of a teacher's "
             "walks there are none. Pass train.walks=false."
+        )
+    if config.knowledge is None:
+        raise ConfigError(
+            "train.walks is on and there is no teacher, who writes them. Pass --knowledge k/, or train.walks=false."
         )
     return load_walks(Path(config.knowledge), dataset)
 

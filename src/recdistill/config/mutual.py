@@ -44,6 +44,7 @@ _OWN: Final = {
     "recipe": "it is the name of the run in tables; use label",
     "dataset": "it is said by --dataset",
     "train.coverage": "each partner answers all rows",
+    "train.walks": "its partner writes none",
 }
 
 
@@ -131,7 +132,8 @@ def run_mutual(
     vectors = _item_embeddings(config, dataset, text)
     train = config.train.model_dump()
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives")}
-    train.pop("coverage")
+    for key in ("coverage", "walks"):
+        train.pop(key)
     student = StudentSide(
         lambda: build_model(config, dataset.item_count, vectors, dataset.cold_items),
         lambda: construct("loss", LOSSES, config.loss.name, config.loss.options),
