@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from recdistill.cli.teach import Bars
+    from recdistill.cli.teaching import Bars
     from recdistill.data.sequences import SequenceDataset
     from recdistill.export import ModelScorer
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recdistill.cli.bigrec_options import OWN_ENCODERS, BigRecOptions
 from recdistill.cli.bigrec_parts import mixed, student, tuned_line, tuning_bar
-from recdistill.cli.teach import Bars
+from recdistill.cli.teaching import Bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class BigRecRun:
     def _rows(self) -> npt.NDArray[np.int64]:
         import numpy as np
 
-        from recdistill.cli.teach import selected_rows, split_names
+        from recdistill.cli.teaching import selected_rows, split_names
         from recdistill.teachers import rows_to_teach
         from recdistill.teachers.base import some_rows
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from recdistill.cli.teach import Bars
+    from recdistill.cli.teaching import Bars
 
 app = typer.Typer(
     help="Make a small language model from your own titles and histories.",
@@ -53,7 +53,7 @@ def train(
     """Train a small language model from scratch on titles and training histories. A run that was stopped goes on."""
     import math
 
-    from recdistill.cli.teach import Bars, refuse_existing
+    from recdistill.cli.teaching import Bars, refuse_existing
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.language_model.prompts import load_template
     from recdistill.teachers.language_model.small import SmallLmOptions, train_small_lm

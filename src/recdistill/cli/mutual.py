@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recdistill.cli.teach import Cache, Dataset, Rank
 from recdistill.cli.teach_item_head import Adapter, ItemText, Model
+from recdistill.cli.teaching import Cache, Dataset, Rank
 
 if TYPE_CHECKING:
     from recdistill.config import RunConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from recdistill.cli.teach import Bars
+    from recdistill.cli.teaching import Bars
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.backends import TextGenerator
     from recdistill.teachers.language_model.loading import LanguageModel
@@ -79,7 +79,7 @@ def rationales(
     """
     from functools import partial
 
-    from recdistill.cli.teach import Bars
+    from recdistill.cli.teaching import Bars
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers.rationales import MAKERS, Work, make_words, maker
     from recdistill.teachers.rationales.making import clear, require_own

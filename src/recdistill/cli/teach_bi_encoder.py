@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recdistill.cli.teach import Bars, Dataset, FilterSeen, Overwrite, Prefixes, SelectRowIds, Splits, TopK
+from recdistill.cli.teaching import Bars, Dataset, FilterSeen, Overwrite, Prefixes, SelectRowIds, Splits, TopK
 
 if TYPE_CHECKING:
     from recdistill.knowledge import Knowledge
@@ -77,7 +77,7 @@ def bi_encoder(
     overwrite: Overwrite = False,
 ) -> None:
     """A sentence encoder fine-tuned to find the next title. A run that was stopped goes on where it was."""
-    from recdistill.cli.teach import beside_baselines, make_room, selected_rows, split_names
+    from recdistill.cli.teaching import beside_baselines, make_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers import rows_to_teach
     from recdistill.teachers.bi_encoder.options import BiEncoderOptions

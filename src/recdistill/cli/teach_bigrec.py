@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.teach import Dataset, FilterSeen, Overwrite, Prefixes, SelectRowIds, Splits, TopK
+from recdistill.cli.teaching import Dataset, FilterSeen, Overwrite, Prefixes, SelectRowIds, Splits, TopK
 
 
 def bigrec(
@@ -125,7 +125,7 @@ def bigrec(
     A run that was stopped goes on where it was."""
     from recdistill.cli.bigrec_options import BigRecOptions
     from recdistill.cli.bigrec_run import BigRecRun
-    from recdistill.cli.teach import beside_baselines
+    from recdistill.cli.teaching import beside_baselines
     from recdistill.data.sequences import SequenceDataset
 
     options = BigRecOptions(

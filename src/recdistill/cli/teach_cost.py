@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recdistill.cli.teach import Dataset, Prefixes, SelectRowIds, Splits
+from recdistill.cli.teaching import Dataset, Prefixes, SelectRowIds, Splits
 
 if TYPE_CHECKING:
     from recdistill.data.sequences import SequenceDataset
@@ -61,7 +61,7 @@ def cost(
     select_row_ids: SelectRowIds = None,
 ) -> None:
     """Tokens, calls, hours, memory and disk of a language-model teacher, from a timed sample."""
-    from recdistill.cli.teach import selected_rows, split_names
+    from recdistill.cli.teaching import selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.errors import unknown_name
     from recdistill.teachers import rows_to_teach

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recdistill.cli.teach import (
+from recdistill.cli.teaching import (
     Bars,
     Cache,
     Dataset,
@@ -97,7 +97,7 @@ def item_head(
 ) -> None:
     """A language model that reads items as soft tokens and scores the whole catalogue in one pass. A run that was
     stopped goes on where it was."""
-    from recdistill.cli.teach import beside_baselines, make_room, selected_rows, split_names
+    from recdistill.cli.teaching import beside_baselines, make_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge.store import add_to_manifest
     from recdistill.teachers import rows_to_teach
@@ -164,7 +164,7 @@ def item_text_of(
     lm: LanguageModel, data: SequenceDataset, kind: str, rank: int, cache: Path
 ) -> tuple[npt.NDArray[np.float32] | None, str | None]:
     """Return the whitened item text vectors and the encoder's name, or None and None."""
-    from recdistill.cli.teach import encode_titles, item_vectors
+    from recdistill.cli.teaching import encode_titles, item_vectors
     from recdistill.teachers.item_head.text import lm_text
 
     if kind == "none":

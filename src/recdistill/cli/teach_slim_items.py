@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.teach import Dataset, FilterSeen, Out, Overwrite, TopK
+from recdistill.cli.teaching import Dataset, FilterSeen, Out, Overwrite, TopK
 
 
 def slim_items(
@@ -30,7 +30,7 @@ def slim_items(
 
     A student learns from it with: recdistill distill --strategy rd --knowledge OUT train.coverage=mask
     """
-    from recdistill.cli.teach import Bars, beside_baselines, make_room
+    from recdistill.cli.teaching import Bars, beside_baselines, make_room
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge import load_words
     from recdistill.teachers.grounding.encoders import SentenceEncoder

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recdistill.cli.teach import (
+from recdistill.cli.teaching import (
     Dataset,
     FilterSeen,
     Out,
@@ -42,7 +42,7 @@ def student(
 
     A single student learns from it with: recdistill distill --strategy soft_labels --knowledge OUT
     """
-    from recdistill.cli.teach import Bars, finish, refuse_existing, selected_rows, split_names, write_walks
+    from recdistill.cli.teaching import Bars, finish, refuse_existing, selected_rows, split_names, write_walks
     from recdistill.data.sequences import SequenceDataset
     from recdistill.errors import ConfigError
     from recdistill.export import Recommender
