@@ -106,7 +106,10 @@ def test_words_are_bound_to_their_dataset_and_system(folder, tmp_path):
         (["--strategy", "kar", "--knowledge", folder / "t"], "reads rationales of 'kar'"),
         (["--strategy", "llm-cf", "--knowledge", folder / "t", "llm-cf.alfa=1"], "alpha"),
         (["--strategy", "llm-cf", "--knowledge", folder / "t", "llm-cf.heads=3"], "is not possible"),
-        (["--strategy", "llm-cf", "--knowledge", folder / "t", "train.walks=true"], "of a teacher's walks there are"),
+        (
+            ["--strategy", "llm-cf", "--knowledge", folder / "t", "train.walks=true"],
+            "of a teacher's walks there are",
+        ),
     ):
         with pytest.raises(RecdistillError, match=said):
             call("distill", "--dataset", folder / "d", "--out", tmp_path / "r", *arguments, *SMALL)

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from recdistill.errors import FingerprintError, KnowledgeError
 from recdistill.knowledge import Knowledge, Walks, has_walks, load_knowledge, load_walks, save_knowledge
 from recdistill.knowledge.store import available_fields
+from recdistill.types import PAD
 from shop import ITEMS, ring_dataset
 
 COUNT, STEPS, K = 6, 3, 4
@@ -70,12 +72,18 @@ def test_joined_they_are_training_rows_with_the_teachers_answers(data, knowledge
         for step in range(STEPS):
             history = joined.histories(rows[walk * STEPS + step : walk * STEPS + step + 1], STEPS)[0]
             assert history[history >= 0].tolist() == walks.items[walk, : step + 1].tolist()
-    told = known.rows_for(ids)
+    told = known.rows_for(torch.from_numpy(ids))
     np.testing.assert_array_equal(told.ranking, walks.answers.ranking)
     np.testing.assert_array_equal(told.target_distance, walks.answers.target_distance)
-    before = known.rows_for(knowledge.row_ids)
-    np.testing.assert_array_equal(before.ranking, knowledge.ranking)
-    np.testing.assert_array_equal(known.item_embeddings, knowledge.item_embeddings)
+    mixed = torch.from_numpy(
+        np.concatenate([ids[4:6], knowledge.row_ids[3:5], [data.row_ids[data.rows("test")[0]]]])
+    )
+    told = known.rows_for(mixed)
+    assert told.covered.tolist() == [True, True, True, True, False]
+    wanted = np.concatenate([walks.answers.ranking[4:6], knowledge.ranking[3:5], np.full((1, K), PAD)])
+    np.testing.assert_array_equal(told.ranking, wanted)
+    assert told.target_distance[2] == knowledge.target_distance[3]
+    assert told.target_distance[4].isnan()
     np.testing.assert_array_equal(joined.rows("valid"), data.rows("valid"))
     np.testing.assert_array_equal(
         joined.histories(data.rows("test"), 9), data.histories(data.rows("test"), 9)
@@ -83,12 +91,20 @@ def test_joined_they_are_training_rows_with_the_teachers_answers(data, knowledge
     assert len(joined.rows("train")) == len(data.rows("train")) + len(ids)
 
 
-def test_a_field_that_only_one_of_them_has_is_left_out(data, knowledge, walks):
+def test_a_field_that_only_one_of_them_has_is_absent(data, knowledge, walks):
     poor = replace(walks, answers=replace(walks.answers, target_distance=None))
-    assert poor.join(data, knowledge)[1].target_distance is None
-    bare = replace(knowledge, ranking_distance=None)
-    assert walks.join(data, bare)[1].ranking_distance is None
+    _, known, ids = poor.join(data, knowledge)
+    assert known.rows_for(torch.from_numpy(ids)).target_distance is None
+    _, known, ids = walks.join(data, replace(knowledge, ranking_distance=None))
+    told = known.rows_for(torch.from_numpy(ids))
+    assert told.ranking_distance is None
+    assert told.ranking is not None
     assert walks.join(data, None)[1] is None
+
+
+def test_lists_of_two_lengths_are_refused(data, knowledge, walks):
+    with pytest.raises(KnowledgeError, match="3 items of each row and 4 of each step"):
+        walks.join(data, knowledge.top(3))
 
 
 def test_damage_is_said(data, knowledge, walks, tmp_path):

@@ -110,5 +110,5 @@ def test_another_make_is_refused_where_a_run_goes_on(data, teacher, tmp_path):
 def test_walks_that_lack_what_a_strategy_reads_are_refused(data, teacher, tmp_path):
     knowledge, walks = teacher
     poor = replace(walks, answers=replace(walks.answers, ranking=None, ranking_distance=None))
-    with pytest.raises(KnowledgeError, match="the walks of this knowledge"):
+    with pytest.raises(KnowledgeError, match="answers along its walks"):
         train(data, tmp_path / "r", knowledge, poor)

@@ -20,7 +20,7 @@ from recdistill.knowledge.selection import (
 from recdistill.knowledge.shards import ShardWriter
 from recdistill.knowledge.store import available_fields, load_knowledge, provenance, save_knowledge
 from recdistill.knowledge.trajectory import stack_rankings
-from recdistill.knowledge.walks import WALKS, Walks, has_walks, load_walks
+from recdistill.knowledge.walks import WALKS, Walks, WithWalks, has_walks, load_walks
 from recdistill.knowledge.words import Words, is_words, load_words, save_words
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Knowledge",
     "ShardWriter",
     "Walks",
+    "WithWalks",
     "Words",
     "all_rows",
     "audit_knowledge",

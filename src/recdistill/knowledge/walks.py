@@ -11,18 +11,21 @@ a part of their own, so that nothing which judges the teacher by the dataset's r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import KnowledgeError
 from recdistill.knowledge.arrays import open_arrays, write_arrays
 from recdistill.knowledge.knowledge import ROW_FIELDS, Knowledge
 from recdistill.runs import MANIFEST, read_manifest, require_fingerprint, write_manifest
+from recdistill.types import KnowledgeRows
 
 WALKS: Final = "walks"
 _ARRAYS: Final = "walks.safetensors"
@@ -74,23 +77,56 @@ class Walks:
 
     def join(
         self, dataset: SequenceDataset, knowledge: Knowledge | None
-    ) -> tuple[SequenceDataset, Knowledge | None, npt.NDArray[np.int64]]:
-        """Return dataset and knowledge with the walks' rows in them, and those rows' ``(W · T,)`` ids.
+    ) -> tuple[SequenceDataset, WithWalks | None, npt.NDArray[np.int64]]:
+        """Return dataset and knowledge with the walks' rows in them, and those rows' ``(W * T,)`` ids.
 
-        Fields that are not in both are left out of the knowledge. The dataset is for training batches alone: it has
-        another fingerprint than the one that the user made.
+        The dataset is for training batches alone: it has another fingerprint than the one that the user made.
+
+        Raises
+        ------
+        KnowledgeError
+            The lists of the rows and of the walks differ in length.
         """
         joined, row_ids = dataset.with_sequences(self.items.astype(np.int64))
         if knowledge is None:
             return joined, None, row_ids
-        fields: dict[str, Any] = dict.fromkeys(ROW_FIELDS)
-        fields |= {
-            name: np.concatenate([array, getattr(self.answers, name)])
-            for name, array in knowledge.fields.items()
-            if name in ROW_FIELDS and getattr(self.answers, name) is not None
-        }
-        ids = np.concatenate([knowledge.row_ids, row_ids])
-        return joined, replace(knowledge, row_ids=ids, **fields), row_ids
+        lists = [each.ranking.shape[1] for each in (knowledge, self.answers) if each.ranking is not None]
+        if len(set(lists)) > 1:
+            raise KnowledgeError(
+                f"the teacher listed {lists[0]} items of each row and {lists[1]} of each step of its walks. Both must "
+                "agree: make the knowledge anew with recdistill teach, or learn with train.walks=false."
+            )
+        return joined, WithWalks(knowledge, self.answers, int(row_ids[0])), row_ids
+
+
+@dataclass(frozen=True, eq=False)
+class WithWalks:
+    """A teacher's answers to rows of a dataset and to the steps of its walks, looked up in both; nothing is copied.
+
+    Attributes
+    ----------
+    knowledge
+        Of the dataset's rows.
+    answers
+        Of the steps, numbered from 0.
+    first
+        Row id of step 0; the steps' ids lie above all others.
+    """
+
+    knowledge: Knowledge
+    answers: Knowledge
+    first: int
+
+    def rows_for(self, row_ids: Tensor) -> KnowledgeRows:
+        """Join by row id, as `Knowledge.rows_for`; what only one of the two has is absent."""
+        stepped = row_ids >= self.first  # (S,)
+        one, two = self.knowledge.rows_for(row_ids), self.answers.rows_for(row_ids - self.first)
+        found: dict[str, Any] = {}
+        for name in (each.name for each in fields(KnowledgeRows)):
+            of_row, of_step = getattr(one, name), getattr(two, name)
+            if of_row is not None and of_step is not None:
+                found[name] = torch.where(stepped.view(-1, *[1] * (of_row.dim() - 1)), of_step, of_row)
+        return KnowledgeRows(**found)
 
 
 def write_walks(walks: Walks, folder: Path, dataset_fingerprint: str) -> None:

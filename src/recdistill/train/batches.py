@@ -18,7 +18,7 @@ import torch
 from recdistill.data.negatives import sample_negatives
 from recdistill.data.sequences import SequenceDataset, gather_windows
 from recdistill.errors import ConfigError, DataError
-from recdistill.knowledge import Knowledge
+from recdistill.knowledge import Knowledge, WithWalks
 from recdistill.types import PAD, Batch
 
 Ints = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class BatchLoader:
     batch_size: int
     seed: int = 0
     negatives: int = 0
-    knowledge: Knowledge | None = None
+    knowledge: Knowledge | WithWalks | None = None
     row_ids: Ints | None = None
     drawn_from: Ints | None = None
     process: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
 from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
-from recdistill.knowledge import Knowledge, Walks
+from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
 from recdistill.runs import (
     MANIFEST,
@@ -124,9 +125,12 @@ def distill(
     if only is not None:
         chosen = np.asarray(only) if chosen is None else np.intersect1d(only, chosen)
     read, taught = dataset, knowledge if strategies else None
+    source: Knowledge | WithWalks | None = taught
     if walks is not None:
-        read, taught, added = walks.join(dataset, taught)
-        check_strategies(strategies, taught, "the walks of this knowledge")
+        if taught is not None:
+            told = replace(walks.answers, item_embeddings=taught.item_embeddings)
+            check_strategies(strategies, told, "the teacher's answers along its walks")
+        read, source, added = walks.join(dataset, taught)
         chosen = None if chosen is None else np.concatenate([chosen, added])
     loader = BatchLoader(
         read,
@@ -135,7 +139,7 @@ def distill(
         batch_size,
         seed=options.seed,
         negatives=negatives if loss.needs_negatives else 0,
-        knowledge=taught,
+        knowledge=source,
         row_ids=chosen,
         drawn_from=None if model.output_encoder.warm is None else np.flatnonzero(~dataset.cold_items),
         process=accelerator.process_index,
