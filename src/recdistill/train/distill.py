@@ -124,14 +124,7 @@ def distill(
     chosen = row_ids if coverage == "skip" else None
     if only is not None:
         chosen = np.asarray(only) if chosen is None else np.intersect1d(only, chosen)
-    read, taught = dataset, knowledge if strategies else None
-    source: Knowledge | WithWalks | None = taught
-    if walks is not None:
-        if taught is not None:
-            told = replace(walks.answers, item_embeddings=taught.item_embeddings)
-            check_strategies(strategies, told, "the teacher's answers along its walks")
-        read, source, added = walks.join(dataset, taught)
-        chosen = None if chosen is None else np.concatenate([chosen, added])
+    read, taught, chosen = _with_walks(walks, dataset, knowledge if strategies else None, strategies, chosen)
     loader = BatchLoader(
         read,
         supervision,
@@ -139,7 +132,7 @@ def distill(
         batch_size,
         seed=options.seed,
         negatives=negatives if loss.needs_negatives else 0,
-        knowledge=source,
+        knowledge=taught,
         row_ids=chosen,
         drawn_from=None if model.output_encoder.warm is None else np.flatnonzero(~dataset.cold_items),
         process=accelerator.process_index,
@@ -206,6 +199,23 @@ def distill(
             stretched(Recommender.load(folder / "best"), cold_stretch).save(folder / "best")
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
+
+
+def _with_walks(
+    walks: Walks | None,
+    dataset: SequenceDataset,
+    knowledge: Knowledge | None,
+    strategies: Sequence[tuple[float, Strategy]],
+    row_ids: npt.NDArray[np.int64] | None,
+) -> tuple[SequenceDataset, Knowledge | WithWalks | None, npt.NDArray[np.int64] | None]:
+    """Return what batches are cut from: dataset, knowledge, ids of the chosen rows (None: all), with any walks in them."""
+    if walks is None:
+        return dataset, knowledge, row_ids
+    if knowledge is not None:
+        told = replace(walks.answers, item_embeddings=knowledge.item_embeddings)
+        check_strategies(strategies, told, "the teacher's answers along its walks")
+    joined, taught, added = walks.join(dataset, knowledge)
+    return joined, taught, None if row_ids is None else np.concatenate([row_ids, added])
 
 
 def _settle_cold_items(
