@@ -208,7 +208,7 @@ def _with_walks(
     strategies: Sequence[tuple[float, Strategy]],
     row_ids: npt.NDArray[np.int64] | None,
 ) -> tuple[SequenceDataset, Knowledge | WithWalks | None, npt.NDArray[np.int64] | None]:
-    """Return what batches are cut from: dataset, knowledge, ids of the chosen rows (None: all), with any walks in them."""
+    """Return what batches are cut from: dataset, knowledge, ids of chosen rows (None: all), with any walks in them."""
     if walks is None:
         return dataset, knowledge, row_ids
     if knowledge is not None:
