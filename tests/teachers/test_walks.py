@@ -53,7 +53,10 @@ def test_every_warm_item_begins_equally_often(data):
     starts = np.bincount(walks.items[:, 0], minlength=ITEMS)[~data.cold_items]
     assert set(starts) <= {2, 3}
     assert starts.sum() == 2 * warm + 1
-    assert default_count(data) == warm
+    assert default_count(data, 1) == warm
+    rows = len(data.rows("train", prefixes=True))
+    assert default_count(data, rows // 3) == 3
+    assert default_count(data, 10 * rows) == 1
 
 
 def test_answers_are_those_of_the_scorer_before_each_step(data):

@@ -51,7 +51,7 @@ WalkCount = Annotated[
     typer.Option(
         "--walks",
         help="Sequences that the teacher writes for students with train.walks (the preset best has it); 0: none; else "
-        "one from each item of training.",
+        "one from each item of training, as far as there are no more steps than training rows.",
         min=0,
         show_default=False,
     ),
@@ -165,7 +165,7 @@ def write_walks(
     """Let a teacher that scores any history write sequences; their lists are as long as those of its rows."""
     from recdistill.teachers import default_count, take_walks
 
-    count = default_count(data) if count is None else count
+    count = default_count(data, steps) if count is None else count
     if not count:
         return None
     return take_walks(

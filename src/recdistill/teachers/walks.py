@@ -120,6 +120,10 @@ def take_walks(
     return Walks(items, answers, {"breadth": breadth, "temperature": temperature, "seed": seed})
 
 
-def default_count(dataset: SequenceDataset) -> int:
-    """Return how many walks are written where nobody says: one from each warm item."""
-    return int((~dataset.cold_items).sum())
+def default_count(dataset: SequenceDataset, steps: int) -> int:
+    """Return how many walks are written where nobody says: one from each warm item, at least 1.
+
+    There are no more steps than training rows, or a catalogue of millions would make them dearer than all else.
+    """
+    rows = len(dataset.rows("train", prefixes=True))
+    return max(1, min(int((~dataset.cold_items).sum()), rows // steps))
