@@ -160,6 +160,7 @@ def test_best_leaves_out_one_lever_at_a_time(shop):
         "best",
         "w/o text",
         "w/o ranking",
+        "w/o walks",
         "w/o teacher",
         "cross-entropy",
         "half the width",
@@ -177,6 +178,11 @@ def test_best_leaves_out_one_lever_at_a_time(shop):
         assert [term.name for term in config.strategies] == kept
         assert config.item_encoder.name == ("ids" if name == "w/o text" else "collaborative")
         assert config.train == whole.train
+    assert [line.name for line in made.lines if not line.config.train.walks] == [
+        "none",
+        "w/o walks",
+        "w/o teacher",
+    ]
     assert len({made.identity(line.config) for line in made.lines}) == len(made.lines)
     with pytest.raises(ConfigError, match="table5 --variant modern"):
         plan(shop, "best", strategies=["rd"])
