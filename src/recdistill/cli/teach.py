@@ -29,7 +29,7 @@ from recdistill.cli.teaching import (
     refuse_existing,
     selected_rows,
     split_names,
-    write_walks,
+    walks_of_teacher,
 )
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def graph(
         # the bar's text tells what happens before the first chunk is done
         bar = bars.add("tuning, then answering rows" if tune else "answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=bar)
-        written = write_walks(bars, teacher.scorer(data), data, knowledge, walks, walk_steps)
+        written = walks_of_teacher(bars, teacher.scorer(data), data, knowledge, walks, walk_steps)
     if tune:
         print(f"weights: {teacher.options}, temperature {teacher.temperature}")
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
@@ -160,7 +160,7 @@ def embedding(
     with Bars() as bars:
         training, answering = bars.add("training (at most)", trained), bars.add("answering rows", len(rows))
         knowledge = teacher.teach(data, rows, top_k=top_k, progress=answering, on_epoch_rows=training)
-        written = write_walks(bars, teacher.mean_scores, data, knowledge, walks, walk_steps)
+        written = walks_of_teacher(bars, teacher.mean_scores, data, knowledge, walks, walk_steps)
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
 
 

@@ -42,7 +42,14 @@ def student(
 
     A single student learns from it with: recdistill distill --strategy soft_labels --knowledge OUT
     """
-    from recdistill.cli.teaching import Bars, finish, refuse_existing, selected_rows, split_names, write_walks
+    from recdistill.cli.teaching import (
+        Bars,
+        finish,
+        refuse_existing,
+        selected_rows,
+        split_names,
+        walks_of_teacher,
+    )
     from recdistill.data.sequences import SequenceDataset
     from recdistill.errors import ConfigError
     from recdistill.export import Recommender
@@ -70,5 +77,5 @@ def student(
             top_k=top_k,
             progress=bars.add("answering rows", len(rows)),
         )
-        written = write_walks(bars, scorer_of(students, parts), data, knowledge, walks, walk_steps)
+        written = walks_of_teacher(bars, scorer_of(students, parts), data, knowledge, walks, walk_steps)
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)

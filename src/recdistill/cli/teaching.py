@@ -154,7 +154,7 @@ class Bars:
         return lambda done: self.progress.advance(task, done)
 
 
-def write_walks(
+def walks_of_teacher(
     bars: Bars,
     scorer: Scorer,
     data: SequenceDataset,

@@ -130,7 +130,13 @@ class WithWalks:
 
 
 def write_walks(walks: Walks, folder: Path, dataset_fingerprint: str) -> None:
-    """Write the part ``walks`` of a knowledge folder that is being written."""
+    """Write the part ``walks`` of a knowledge folder that is being written.
+
+    Raises
+    ------
+    KnowledgeError
+        An answer is no list of items with growing distances, see `Knowledge.check`.
+    """
     walks.answers.check(walks.items[:, 1:].ravel())
     part = folder / WALKS
     part.mkdir()

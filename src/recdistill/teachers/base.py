@@ -149,15 +149,9 @@ def knowledge_from_scorer(
     target_distance = np.empty(len(rows), dtype=np.float32)
     ranks = np.empty((2, len(rows)), dtype=np.int32)
     for part, scores in walk(scorer, dataset, rows, length=length, batch_size=batch_size):
-        logits = scores / temperature  # (B, I)
-        log_total = logits.logsumexp(1)  # (B,)
         targets = torch.from_numpy(dataset.targets(rows[part]))
-        best, items = ordered_topk(logits, top_k)
-        ranking[part] = items.numpy()
-        distance[part] = (log_total[:, None] - best).clamp_min_(0).numpy()
-        chosen = logits.gather(1, targets[:, None]).squeeze(1)
-        target_distance[part] = (log_total - chosen).clamp_min_(0).numpy()
-        ranks[:, part] = target_ranks_of(logits, targets, dataset.seen(rows[part]))
+        said = answers_of(scores / temperature, targets, dataset.seen(rows[part]), top_k)
+        ranking[part], distance[part], target_distance[part], ranks[:, part] = said
         if progress is not None:
             progress(len(targets))
     return Knowledge(
@@ -171,6 +165,39 @@ def knowledge_from_scorer(
         query_embeddings=query_embeddings,
         item_embeddings=item_embeddings,
         manifest={**(manifest or {}), **provenance(dataset), "top_k": top_k, "temperature": temperature},
+    )
+
+
+def answers_of(
+    logits: Tensor, targets: Tensor, seen: tuple[Ints, Ints], top_k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return what knowledge keeps of scores: lists, their distances, the targets' distances and ranks.
+
+    Parameters
+    ----------
+    logits
+        ``(B, I)`` float32 scores, divided by the temperature.
+    targets
+        ``(B,)`` true items.
+    seen
+        Pairs ``(k,)`` of row index and item, as `SequenceDataset.seen` gives them.
+    top_k
+        K, 1 to I.
+
+    Returns
+    -------
+    tuple
+        ``(B, K)`` items, best first; ``(B, K)`` and ``(B,)`` negative log-probabilities, at least 0; ``(2, B)``
+        ranks as of `target_ranks_of`.
+    """
+    log_total = logits.logsumexp(1, keepdim=True)  # (B, 1)
+    best, items = ordered_topk(logits, top_k)
+    at_target = logits.gather(1, targets[:, None])  # (B, 1)
+    return (
+        items.numpy(),
+        (log_total - best).clamp_min_(0).numpy(),
+        (log_total - at_target).clamp_min_(0).squeeze(1).numpy(),
+        target_ranks_of(logits, targets, seen),
     )
 
 

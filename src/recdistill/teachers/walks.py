@@ -21,7 +21,7 @@ import torch
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
 from recdistill.knowledge import Knowledge, Walks
-from recdistill.teachers.base import Progress, Scorer, check_range, ordered_topk, target_ranks_of
+from recdistill.teachers.base import Progress, Scorer, answers_of, check_range
 
 Ints = npt.NDArray[np.int64]
 _BATCH = 512
@@ -97,15 +97,11 @@ def take_walks(
             drawn = torch.multinomial(best.softmax(1), 1, generator=generator)
             following = among.gather(1, drawn)  # (B, 1)
             items[part, step + 1] = following[:, 0].numpy()
-            log_total = logits.logsumexp(1, keepdim=True)
-            listed, of = ordered_topk(logits, top_k)
-            ranking[part, step] = of.numpy()
-            distance[part, step] = (log_total - listed).clamp_min_(0).numpy()
-            target_distance[part, step] = (
-                (log_total - logits.gather(1, following)).clamp_min_(0)[:, 0].numpy()
-            )
             seen = np.repeat(np.arange(len(history)), step + 1), history.ravel()
-            ranks[:, part, step] = target_ranks_of(logits, following[:, 0], seen)
+            said = answers_of(logits, following[:, 0], seen, top_k)
+            ranking[part, step], distance[part, step], target_distance[part, step], ranks[:, part, step] = (
+                said
+            )
             if progress is not None:
                 progress(len(history))
     answers = Knowledge(

@@ -63,7 +63,7 @@ class GraphTeacher:
         self.encoder = encoder
 
     def scorer(self, dataset: SequenceDataset) -> GraphScorer:
-        """Return what scores any history, with the weights as they are."""
+        """Return what gives ``(B, I)`` scores after any ``(B, L)`` history, with the weights as they are."""
         return GraphScorer(dataset, self.text, self.options)
 
     def teach(
