@@ -1,5 +1,6 @@
 """Folders that hold one stage's result: a manifest, a fingerprint, and writes that are whole or absent."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -35,6 +36,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it becomes `path` when the block ends without error.
 
+    Whoever reads `path`, or kills this process, finds the whole old folder or the whole new one.
+
     Raises
     ------
     RunError
@@ -52,10 +55,31 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            _swap(temporary, path)  # what was there goes with the temporary folder
+        else:
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> None:
+    """Give each of two folders the other's place: in one step where the system can (Linux), else in three renames."""
+    if _exchanged(one, other):
+        return
+    aside = one.with_name(f"{one.name}.old")
+    other.replace(aside)
+    one.replace(other)
+    aside.replace(one)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two paths by ``renameat2``, which Python does not offer; return whether that was possible."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <fcntl.h>, <linux/fs.h>
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError, TypeError):  # pragma: no cover - not Linux
+        return False
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 @contextmanager
