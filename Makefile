@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 SHARED_DATA := $(abspath ../shared/data)
 export RECDISTILL_DATA ?= $(if $(wildcard $(SHARED_DATA)),$(SHARED_DATA),)
 
@@ -22,8 +23,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 demo: $(VENV)/.demo  ## a simulated shop, a teacher, a student with and without it: a table and a picture
 	$(BIN)/recdistill demo --out demo
 
-test: $(VENV)/.installed  ## the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## the tests, in JOBS processes
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/ruff check .

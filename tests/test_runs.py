@@ -13,7 +13,7 @@ import pytest
 
 from recdistill import runs
 from recdistill.errors import RunError
-from recdistill.runs import MANIFEST, atomic_folder, read_json, write_manifest
+from recdistill.runs import MANIFEST, atomic_folder, read_json, remove_folder, write_manifest
 
 FILES = 20
 
@@ -68,6 +68,31 @@ def test_the_new_folder_is_whole_before_the_old_one_is_deleted(
     with pytest.raises(KeyboardInterrupt):
         put(tmp_path / "made", 1)
     assert number_of(tmp_path / "made") == 1
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path, way: str) -> None:
+    put(tmp_path / "disk" / "made", 0)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "made")
+    put(tmp_path / "link", 1)
+    assert (tmp_path / "link").is_symlink()
+    assert number_of(tmp_path / "disk" / "made") == 1
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["made"]
+
+
+def test_a_removed_folder_goes_before_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_folder(tmp_path / "made")  # there is none
+    put(tmp_path / "made", 0)
+    remove_folder(tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []
+    put(tmp_path / "made", 0)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_folder(tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 def test_an_empty_folder_is_taken_and_a_foreign_one_is_not(tmp_path: Path, way: str) -> None:

@@ -49,6 +49,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise RunError(f"{path} already exists. Choose another --out, or pass --overwrite to replace it.")
         if not (path / MANIFEST).is_file():
             raise RunError(f"{path} was not written by recdistill (no {MANIFEST}): it is not replaced.")
+    path = path.resolve()  # where a link points to, also for the temporary folder: renaming stays on one disk
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -80,6 +81,17 @@ def _exchanged(one: Path, other: Path) -> bool:
     except (OSError, AttributeError, TypeError):  # pragma: no cover - not Linux
         return False
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, if it is there. A kill leaves it whole or gone: it is renamed before it is emptied.
+
+    A folder that loses its manifest before its files would be in the way of the command that wrote it.
+    """
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        path.replace(aside)
+        shutil.rmtree(aside)
 
 
 @contextmanager

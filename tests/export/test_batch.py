@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,25 @@ def test_a_killed_process_leaves_nothing_half_written(model: Path, tmp_path: Pat
     assert report.resumed_shards == len(shards)
     assert pl.read_parquet(out)["items"].to_list() == expected(model, lines, 4, False)
     assert not parts.exists()
+
+
+def test_killed_while_the_shards_are_deleted_the_file_is_whole_and_nothing_is_in_the_way(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = histories(11)
+    source, out = write(tmp_path / "h.parquet", lines), tmp_path / "r.parquet"
+    with monkeypatch.context() as stopped:
+
+        def killed(path: Path) -> None:
+            next(Path(path).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+        stopped.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            recommend_file(model, source, out, k=4, shard_rows=2)
+    assert pl.read_parquet(out)["items"].to_list() == expected(model, lines, 4, False)
+    recommend_file(model, source, out, k=3, shard_rows=2, overwrite=True)
+    assert pl.read_parquet(out)["items"].to_list() == expected(model, lines, 3, False)
 
 
 def test_two_workers_of_a_cluster_answer_the_same(model: Path, tmp_path: Path) -> None:

@@ -120,16 +120,14 @@ def prepare_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
     RunError
         The folder holds something else.
     """
-    import shutil
-
     from recdistill.config import read_config
     from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST
+    from recdistill.runs import MANIFEST, remove_folder
 
     if folder.exists() and overwrite:
         if any(folder.iterdir()) and not (folder / "config.yaml").is_file():
             raise RunError(f"{folder} was not written by recdistill distill: it is not replaced.")
-        shutil.rmtree(folder)
+        remove_folder(folder)
     if (folder / "config.yaml").is_file() and read_config(folder / "config.yaml") != config:
         raise RunError(
             f"{folder} holds a run with another config. Choose another --out, or pass --overwrite."

@@ -38,9 +38,8 @@ def slim_items(
 
     data = SequenceDataset.load(dataset)
     words = load_words(rationales, data)
-    if not out.is_dir() or {path.name for path in out.iterdir()} != {
-        "vectors"
-    }:  # stopped before the first row
+    begun = out.is_dir() and {path.name for path in out.glob("[!.]*")} <= {"vectors"}  # before the first row
+    if not begun:
         make_room(out, overwrite)
     chosen = None if encoder is None else SentenceEncoder(encoder)
     with Bars() as bars:

@@ -73,10 +73,8 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
 
 def make_room(out: Path, overwrite: bool) -> None:
     """Delete a knowledge folder that shall be replaced, and nothing else; refuse what is in the way."""
-    import shutil
-
     from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST, read_manifest
+    from recdistill.runs import MANIFEST, read_manifest, remove_folder
 
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -88,7 +86,7 @@ def make_room(out: Path, overwrite: bool) -> None:
         )
     read_manifest(out / "shards" if begun else out, "shards" if begun else "knowledge")
     if overwrite:
-        shutil.rmtree(out)
+        remove_folder(out)
 
 
 def selected_rows(path: Path | None) -> npt.NDArray[np.int64] | None:

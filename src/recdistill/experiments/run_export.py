@@ -118,5 +118,5 @@ def _still_there(config: RunConfig | None) -> Path | None:
 
 
 def _evaluations(run: Path | None) -> list[Evaluation]:
-    folders = [] if run is None else sorted(path.parent for path in run.glob(f"evaluation/*/{MANIFEST}"))
+    folders = [] if run is None else sorted(path.parent for path in run.glob(f"evaluation/[!.]*/{MANIFEST}"))
     return [Evaluation.load(folder) for folder in folders]

@@ -7,7 +7,6 @@ are missing. Memory is that of one shard and of the model.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from recdistill.cluster import ENGINES, Cluster
 from recdistill.errors import ConfigError, DataError, RecdistillError, RunError, unknown_name
 from recdistill.export.answering import UNKNOWN, Answering, Options
 from recdistill.export.recommender import Recommender
-from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, write_manifest
+from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, remove_folder, write_manifest
 
 _FOOTER: Final = 1 << 16
 Progress = Callable[[int], None]
@@ -171,7 +170,7 @@ def recommend_file(
         if (
             len(job.missing()) == job.shards
         ):  # it never began: leave nothing in the way of a corrected command
-            shutil.rmtree(parts)
+            remove_folder(parts)
         raise
     _join(job, output)
     return BatchReport(rows, answered, job.shards - len(missing))
@@ -233,7 +232,7 @@ def _open_parts(job: Job, output: Path, overwrite: bool) -> None:
                 f"{parts} holds shards of another job (other input, recommender or options). Give the earlier command "
                 "again to finish it, choose another --output, or pass --overwrite to drop them."
             )
-        shutil.rmtree(parts)
+        remove_folder(parts)
     if output.exists() and not overwrite:
         raise RunError(
             f"{output} already exists. Choose another --output, or pass --overwrite to replace it."
@@ -268,4 +267,4 @@ def _join(job: Job, output: Path) -> None:
         else:
             worker = Worker(job)
             worker.answering.answer(pl.read_parquet(job.source), 0).write_parquet(temporary)
-    shutil.rmtree(job.parts)
+    remove_folder(Path(job.parts))

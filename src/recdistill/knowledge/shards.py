@@ -7,7 +7,6 @@ work was interrupted."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from recdistill.knowledge.arrays import Stream, open_arrays, write_arrays
 from recdistill.knowledge.knowledge import ROW_FIELDS, Knowledge
 from recdistill.knowledge.lists import row_chunks
 from recdistill.knowledge.store import ARRAYS, load_knowledge, manifest_of, require_origin
-from recdistill.runs import MANIFEST, fingerprint, read_manifest, write_manifest
+from recdistill.runs import MANIFEST, fingerprint, read_manifest, remove_folder, write_manifest
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -141,7 +140,7 @@ class ShardWriter:
             arrays.pop("row_ids"), self.item_count, **arrays, manifest=self.manifest
         ).check()
         write_manifest(self.folder, "knowledge", manifest_of(knowledge, self.manifest))
-        shutil.rmtree(self.shards)
+        remove_folder(self.shards)
         return load_knowledge(self.folder)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from recdistill.errors import RunError
-from recdistill.runs import MANIFEST, fingerprint, read_manifest, write_manifest
+from recdistill.runs import MANIFEST, fingerprint, read_manifest, remove_folder, write_manifest
 
 _KIND: Final = "training"
 
@@ -48,7 +47,7 @@ def work_folder(out: Path, settings: Mapping[str, Any], *, overwrite: bool = Fal
                 "the same settings goes on: choose another --out, or pass --overwrite to start anew."
             )
         if overwrite:
-            shutil.rmtree(folder)
+            remove_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).is_file():
         write_manifest(folder, _KIND, {"fingerprint": wanted, "settings": dict(settings)})

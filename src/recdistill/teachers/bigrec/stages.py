@@ -14,7 +14,6 @@ Every stage keeps what it has and goes on from there.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +24,7 @@ import polars as pl
 
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import RunError
-from recdistill.runs import MANIFEST, atomic_file, read_manifest
+from recdistill.runs import MANIFEST, atomic_file, read_manifest, remove_folder
 from recdistill.teachers.answer_time import ANSWER_TIME, clocked
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
@@ -81,7 +80,7 @@ def make_room(folder: Path, overwrite: bool) -> None:
                 "command began. Choose another --out."
             )
     if overwrite:
-        shutil.rmtree(folder)
+        remove_folder(folder)
 
 
 def answer_length(

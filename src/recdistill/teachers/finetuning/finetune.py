@@ -20,7 +20,14 @@ import polars as pl
 from recdistill.data.sequences import Ints, SequenceDataset
 from recdistill.errors import DataError
 from recdistill.knowledge.store import provenance
-from recdistill.runs import atomic_folder, fingerprint, read_manifest, require_fingerprint, write_manifest
+from recdistill.runs import (
+    atomic_folder,
+    fingerprint,
+    read_manifest,
+    remove_folder,
+    require_fingerprint,
+    write_manifest,
+)
 from recdistill.teachers.finetuning.data import (
     PromptExamples,
     longest_line,
@@ -117,7 +124,7 @@ def finetune(
         shutil.copytree(made, folder, dirs_exist_ok=True)
         pl.DataFrame({"row_id": dataset.row_ids[plan.sample]}).write_parquet(folder / SAMPLE)
         write_manifest(folder, KIND, facts)
-    shutil.rmtree(work)
+    remove_folder(work)
     return out
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recdistill.errors import DataError
-from recdistill.runs import atomic_folder, fingerprint, write_manifest
+from recdistill.runs import atomic_folder, fingerprint, remove_folder, write_manifest
 from recdistill.teachers.finetuning.data import PromptExamples, longest_line
 from recdistill.teachers.finetuning.finetune import KIND, tune_examples
 from recdistill.teachers.finetuning.options import (
@@ -154,5 +154,5 @@ def finetune_texts(
     with atomic_folder(out) as folder:
         shutil.copytree(made, folder, dirs_exist_ok=True)
         write_manifest(folder, KIND, facts)
-    shutil.rmtree(work)
+    remove_folder(work)
     return out

@@ -13,7 +13,6 @@ stay pending.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 
 from recdistill.data.sequences import Ints, SequenceDataset
 from recdistill.errors import KnowledgeError
-from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, write_manifest
+from recdistill.runs import MANIFEST, atomic_file, fingerprint, read_manifest, remove_folder, write_manifest
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
 from recdistill.teachers.generation.lines import FINAL, generation_of, line_of, parsed_line, whole_lines
@@ -197,7 +196,7 @@ class GenerationStore:
         finally:
             for file in files.values():
                 file.close()
-        shutil.rmtree(self.shards, ignore_errors=True)
+        remove_folder(self.shards)
         return self.folder / FINAL
 
     def read(self) -> dict[int, Generation]:

@@ -8,7 +8,6 @@ as a downloaded model.
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.extras import extra
 from recdistill.knowledge.store import provenance
-from recdistill.runs import MANIFEST, atomic_folder, read_json, write_manifest
+from recdistill.runs import MANIFEST, atomic_folder, read_json, remove_folder, write_manifest
 from recdistill.teachers.language_model.model_files import quiet
 from recdistill.teachers.language_model.prompts import PROMPT_TEMPLATES, PromptTemplate
 from recdistill.teachers.language_model.small_data import (
@@ -194,7 +193,7 @@ def train_small_lm(
             "settings": settings,
         }
         write_manifest(folder, KIND, {**content, **facts})
-    shutil.rmtree(work)
+    remove_folder(work)
     return {**content, **facts}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from recdistill.errors import ConfigError, RunError, unknown_name
 from recdistill.knowledge.words import KIND, Words, load_words, save_words
-from recdistill.runs import MANIFEST, read_manifest
+from recdistill.runs import MANIFEST, read_manifest, remove_folder
 from recdistill.teachers.rationales.asking import Maker, Work
 
 
@@ -76,5 +75,4 @@ def require_own(folder: Path, name: str) -> None:
 
 def clear(folder: Path) -> None:
     """Delete a folder that `require_own` let pass."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_folder(folder)

@@ -57,7 +57,7 @@ class FolderEncoder:
     def __init__(self, folder: Path) -> None:
         self.encoder = load_encoder(folder / "encoder")
         self.name = self.encoder.name
-        files = sorted((folder / "encoder").iterdir())
+        files = sorted((folder / "encoder").glob("[!.]*"))
         self.fingerprint = fingerprint(self.name, *(path.read_bytes() for path in files if path.is_file()))
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:

@@ -24,7 +24,6 @@ Where the paper is not known to us or leaves it open, the choice is an option
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
 from recdistill.export import Recommender
 from recdistill.knowledge import Knowledge, teacher_evaluation
-from recdistill.runs import MANIFEST
+from recdistill.runs import MANIFEST, remove_folder
 from recdistill.teachers.item_head.partner import BEST, ItemHeadPartner
 from recdistill.train.distill import open_run, settings
 from recdistill.train.loop import make_accelerator
@@ -312,7 +311,7 @@ class _Rounds:
             )
         if not self.options.keep_answers:
             for path in (*self.folder.glob("rounds/*/*-answers"), *self.folder.glob("ranks/*/*-answers")):
-                shutil.rmtree(path)
+                remove_folder(path)
         best = next(record["round"] for record in records if record["best"])
         Recommender.load(self._of(best, "student")).save(self.folder / "best")
 
