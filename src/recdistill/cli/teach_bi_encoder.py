@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +115,7 @@ def bi_encoder(
     whole = sum(p.numel() for p in tower.parameters())
     print(f"{tower.name}: {trained:,} of {whole:,} parameters trained ({tune}), {folds} model(s)", flush=True)
     with Bars() as bars:
-        hear, answering = _training_bars(bars), bars.add("answering rows", len(rows))
+        hear, answering = bars.training(), bars.add("answering rows", len(rows))
         knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
     _say(knowledge, len(rows))
     beside_baselines(knowledge, data, dataset, out, filter_seen)
@@ -137,16 +136,3 @@ def _say(knowledge: Knowledge, asked: int) -> None:
     order = knowledge.manifest["order_sensitivity"]
     if order and order["drop"] is not None:
         print(f"shuffled histories cost {order['drop']:.1%} of NDCG@20 ({order['rows']:,} validation rows)")
-
-
-def _training_bars(bars: Bars) -> Callable[[str, str, int, int, float], None]:
-    """Return what draws one bar for each model and round."""
-    tasks: dict[str, int] = {}
-
-    def hear(name: str, stage: str, done: int, total: int, loss: float) -> None:
-        if name not in tasks:
-            tasks[name] = bars.progress.add_task("", total=total)
-        told = f"{name}: {stage}, loss {loss:.3f}"
-        bars.progress.update(tasks[name], completed=done, total=total, description=told)  # type: ignore[arg-type]
-
-    return hear

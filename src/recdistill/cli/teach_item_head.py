@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,7 +142,7 @@ def item_head(
         f"{lm.name}: {teacher.options.tune} tuning, histories as {history}, {len(teacher.shares(data))} models"
     )
     with Bars() as bars:
-        hear, answering = _training_bars(bars), bars.add("answering rows", len(rows))
+        hear, answering = bars.training(), bars.add("answering rows", len(rows))
         knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
     for name, best in knowledge.manifest["models"].items():
         found = f"valid HR@20 {best['hr@20']:.4f}  NDCG@20 {best['ndcg@20']:.4f}"
@@ -171,16 +170,3 @@ def item_text_of(
         return None, None
     text = lm_text(lm, data.catalogue.titles) if kind == "lm" else encode_titles(data, kind, cache)
     return item_vectors(text, rank, "pca"), text.encoder
-
-
-def _training_bars(bars: Bars) -> Callable[[str, int, int, int, float], None]:
-    """Return what draws one bar for each model and epoch."""
-    tasks: dict[str, int] = {}
-
-    def hear(name: str, epoch: int, done: int, total: int, loss: float) -> None:
-        if name not in tasks:
-            tasks[name] = bars.progress.add_task("", total=total)
-        told = f"{name}: epoch {epoch + 1}, loss {loss:.3f}"
-        bars.progress.update(tasks[name], completed=done, total=total, description=told)  # type: ignore[arg-type]
-
-    return hear

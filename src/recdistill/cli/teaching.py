@@ -151,6 +151,21 @@ class Bars:
         task = self.progress.add_task(text, total=total)
         return lambda done: self.progress.advance(task, done)
 
+    def training(self) -> Callable[[str, int | str, int, int, float], None]:
+        """Return what draws one bar for each of several models; it hears the epoch, from 0, or what the stage is."""
+        from rich.progress import TaskID
+
+        tasks: dict[str, TaskID] = {}
+
+        def hear(name: str, stage: int | str, done: int, total: int, loss: float) -> None:
+            if name not in tasks:
+                tasks[name] = self.progress.add_task("", total=total)
+            stage = f"epoch {stage + 1}" if isinstance(stage, int) else stage
+            told = f"{name}: {stage}, loss {loss:.3f}"
+            self.progress.update(tasks[name], completed=done, total=total, description=told)
+
+        return hear
+
 
 def walks_of_teacher(
     bars: Bars,

@@ -93,7 +93,7 @@ class Hint(Strategy):
         one_of("table", table, TABLES)
         one_of("reduction", reduction, REDUCTIONS)
         positive(**{name: value for name, value in (("hidden", hidden), ("rank", rank)) if value is not None})
-        self.kind, self.hidden = regressor, hidden
+        self.regressor_kind, self.hidden = regressor, hidden
         self.table: Table = table
         self.reduction: Reduction = reduction
         self.standardise, self.rank = standardise, rank
@@ -109,9 +109,10 @@ class Hint(Strategy):
         KnowledgeError
             There are no item vectors.
         """
-        self.teacher, self.known = teacher_vectors(task, "hint", standardise=self.standardise, rank=self.rank)
+        name = type(self).__name__.lower()
+        self.teacher, self.known = teacher_vectors(task, name, standardise=self.standardise, rank=self.rank)
         size = student_size(task, self.table)
-        self.regressor = make_regressor(self.kind, size, self.teacher.shape[1], self.hidden)
+        self.regressor = make_regressor(self.regressor_kind, size, self.teacher.shape[1], self.hidden)
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss (1) over the distinct items of the batch that have a teacher's vector."""

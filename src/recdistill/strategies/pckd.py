@@ -37,22 +37,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss, softplus
+from torch.nn.functional import cross_entropy, softplus
 
 from recdistill.errors import ConfigError
-from recdistill.strategies.base import Strategy
-from recdistill.strategies.item_vectors import (
-    REDUCTIONS,
-    TABLES,
-    Reduction,
-    Table,
-    batch_items,
-    make_regressor,
-    reduced,
-    student_size,
-    student_vectors,
-    teacher_vectors,
-)
+from recdistill.strategies.hint import Hint
+from recdistill.strategies.item_vectors import Reduction, Table, make_regressor, student_vectors
 from recdistill.strategies.options import not_negative, one_of, positive
 from recdistill.strategies.student_lists import top_columns
 from recdistill.types import Batch, StudentOutput, Task
@@ -60,7 +49,7 @@ from recdistill.types import Batch, StudentOutput, Task
 Kind = Literal["list", "pair"]
 
 
-class PCKD(Strategy):
+class PCKD(Hint):
     """Hint whose projector keeps preferences, eq. (1).
 
     Parameters
@@ -86,10 +75,6 @@ class PCKD(Strategy):
         A value is outside its range.
     """
 
-    requires = frozenset({"item_embeddings"})
-    teacher: Tensor
-    known: Tensor
-
     def __init__(
         self,
         *,
@@ -107,45 +92,38 @@ class PCKD(Strategy):
         standardise: bool = True,
         rank: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            regressor=regressor,
+            hidden=hidden,
+            table=table,
+            reduction=reduction,
+            standardise=standardise,
+            rank=rank,
+        )
         one_of("kind", kind, ("list", "pair"))
-        one_of("regressor", regressor, ("linear", "mlp"))
-        one_of("table", table, TABLES)
-        one_of("reduction", reduction, REDUCTIONS)
         not_negative(alpha=alpha)
         _check_draw(samples, pool)
         positive(sampling_temperature=sampling_temperature, temperature=temperature, rows=rows)
-        positive(**{name: value for name, value in (("hidden", hidden), ("rank", rank)) if value is not None})
         self.kind, self.alpha, self.samples, self.pool = kind, alpha, samples, pool
         self.sampling_temperature, self.temperature, self.rows = sampling_temperature, temperature, rows
-        self.projector, self.hidden = regressor, hidden
-        self.table: Table = table
-        self.reduction: Reduction = reduction
-        self.standardise, self.rank = standardise, rank
-        self.register_buffer("teacher", torch.empty(0), persistent=False)
-        self.register_buffer("known", torch.empty(0, dtype=torch.bool), persistent=False)
-        self.regressor: nn.Module = nn.Identity()
         self.row_regressor: nn.Module = nn.Identity()
 
     def prepare(self, task: Task) -> None:
-        """Bring the teacher's vectors into the space of the loss and make both projectors.
+        """Make Hint's teacher and regressor, and the projector of hidden states.
 
         Raises
         ------
         KnowledgeError
             There are no item vectors.
         """
-        self.teacher, self.known = teacher_vectors(task, "pckd", standardise=self.standardise, rank=self.rank)
-        size, width = student_size(task, self.table), self.teacher.shape[1]
-        self.regressor = make_regressor(self.projector, size, width, self.hidden)
-        self.row_regressor = make_regressor(self.projector, task.hidden_size, width, self.hidden)
+        super().prepare(task)
+        self.row_regressor = make_regressor(
+            self.regressor_kind, task.hidden_size, self.teacher.shape[1], self.hidden
+        )
 
     def forward(self, output: StudentOutput, batch: Batch) -> Tensor:
         """Return the scalar loss (1)."""
-        items = batch_items(batch, self.known)  # (U,)
-        guessed = self.regressor(student_vectors(output, items, self.table)).float()  # (U, D')
-        hint = 0.5 * mse_loss(guessed, self.teacher[items], reduction="sum")
-        hint = reduced(hint, len(items), guessed.shape[1], self.reduction)
+        hint = super().forward(output, batch)
         return hint + self.alpha * self.preference(output) if self.alpha else hint
 
     def preference(self, output: StudentOutput) -> Tensor:
