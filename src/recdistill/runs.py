@@ -36,7 +36,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it becomes `path` when the block ends without error.
 
-    Whoever reads `path`, or kills this process, finds the whole old folder or the whole new one.
+    Whoever reads `path`, or kills this process, finds the whole old folder or the whole new one. (Where the system
+    cannot exchange two folders in one step, there is a moment between two renames without either.)
 
     Raises
     ------
@@ -55,22 +56,14 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            _swap(temporary, path)  # what was there goes with the temporary folder
-        else:
+        if not path.exists():
             temporary.replace(path)
+        elif not _exchanged(temporary, path):  # if they are, what was there goes with the temporary folder
+            old = _set_aside(path)
+            temporary.replace(path)
+            shutil.rmtree(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(one: Path, other: Path) -> None:
-    """Give each of two folders the other's place: in one step where the system can (Linux), else in three renames."""
-    if _exchanged(one, other):
-        return
-    aside = one.with_name(f"{one.name}.old")
-    other.replace(aside)
-    one.replace(other)
-    aside.replace(one)
 
 
 def _exchanged(one: Path, other: Path) -> bool:
@@ -89,9 +82,17 @@ def remove_folder(path: Path) -> None:
     A folder that loses its manifest before its files would be in the way of the command that wrote it.
     """
     if path.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        shutil.rmtree(_set_aside(path))
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a folder to a hidden name beside it, for the caller to delete, and return that name."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
         path.replace(aside)
-        shutil.rmtree(aside)
+    except OSError:  # what lies in a lower layer of a container can be emptied, but not renamed
+        shutil.rmtree(path)
+    return aside
 
 
 @contextmanager
