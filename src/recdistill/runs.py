@@ -95,6 +95,11 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
+def first_process() -> bool:
+    """Return whether this process is alone, or the first of one ``torchrun``: the one that writes the folder."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def exclusive(folder: Path, command: str) -> Iterator[None]:
     """Hold a folder alone: two commands that write into one folder would spoil each other's work.
@@ -112,7 +117,7 @@ def exclusive(folder: Path, command: str) -> Iterator[None]:
     except ImportError:  # pragma: no cover - not on this system: nobody is kept out
         yield
         return
-    if os.environ.get("RANK", "0") != "0":
+    if not first_process():
         yield
         return
     folder = folder.resolve()

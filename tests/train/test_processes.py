@@ -1,3 +1,5 @@
+"""Two processes of one ``torchrun`` make one run, in one folder."""
+
 import json
 import os
 import subprocess
@@ -5,6 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from recdistill.cli.distill import carry_out
+from recdistill.config import resolve
 from shop import ring_dataset
 
 WORDS = [
@@ -14,6 +20,22 @@ WORDS = [
     "student.embedding_size=16",
     "train.patience=9",
 ]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def distil(data: Path, out: Path, *words: str, launcher: list[str] | None = None) -> str:
+    command = ["-m", "recdistill", "distill", "--dataset", str(data), *WORDS, "--out", str(out), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [sys.executable, *(launcher or []), *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def losses(run: Path) -> list[dict[str, Any]]:
@@ -22,17 +44,31 @@ def losses(run: Path) -> list[dict[str, Any]]:
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     ring_dataset().save(tmp_path / "d")
-    command = ["-m", "recdistill", "distill", "--dataset", str(tmp_path / "d"), *WORDS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
-    for launcher, name in (([], "one"), (torchrun, "two")):
-        words = [sys.executable, *launcher, *command, "--out", str(tmp_path / name)]
-        done = subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert len(two) == len(one) == 3
-    for first, second in zip(one, two, strict=True):
-        assert all(abs(first[key] - second[key]) < 1e-3 for key in first)
+    distil(tmp_path / "d", tmp_path / "one")
+    said = distil(tmp_path / "d", tmp_path / "two", launcher=TORCHRUN)
+    assert said.count("epoch   3") == said.count("next: recdistill evaluate") == 1
+    one = losses(tmp_path / "one")
+    distil(tmp_path / "d", tmp_path / "one", "--overwrite", launcher=TORCHRUN)
+    for two in (losses(tmp_path / "two"), losses(tmp_path / "one")):
+        assert len(two) == len(one) == 3
+        for first, second in zip(one, two, strict=True):
+            assert all(abs(first[key] - second[key]) < 1e-3 for key in first)
     assert (tmp_path / "two" / "best" / "model.safetensors").is_file()
+
+
+def test_only_the_first_prepares_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second may come at any moment of the first's work: also when a file of it has no name yet."""
+    ring_dataset().save(tmp_path / "d")
+    config = resolve({"dataset": str(tmp_path / "d")}, strategy=None, file=None, words=WORDS)
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / ".config.yaml.unfinished").touch()
+    trained: list[Path] = []
+    monkeypatch.setattr("recdistill.config.run", lambda _, out, **__: trained.append(out))
+    monkeypatch.setenv("RANK", "1")
+    carry_out(config, folder, overwrite=True)
+    assert trained == [folder]
+    assert [path.name for path in folder.iterdir()] == [".config.yaml.unfinished"]
+    assert capsys.readouterr().out == ""

@@ -63,6 +63,7 @@ def distill(
 
     from recdistill.config import resolve
     from recdistill.errors import ConfigError
+    from recdistill.runs import first_process
 
     words = list(arguments or [])
     file = Path(words.pop(0)) if words and words[0].endswith((".yaml", ".yml")) else None
@@ -86,7 +87,8 @@ def distill(
             folder,
             overwrite,
         )
-    print(f"next: recdistill evaluate {out}")
+    if first_process():
+        print(f"next: recdistill evaluate {out}")
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
@@ -142,14 +144,20 @@ def prepare_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
 
 
 def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
-    """Train what a config says in its folder, with a bar; a run that was stopped there goes on."""
+    """Train what a config says in its folder, with a bar; a run that was stopped there goes on.
+
+    Of the processes of one ``torchrun`` the first prepares the folder and speaks; the others only train.
+    """
     from recdistill.cli.progress import TrainingProgress
     from recdistill.config import describe, run, write_config
     from recdistill.errors import RecdistillError
     from recdistill.experiments.results import rising_runs
     from recdistill.export import REPEATS
-    from recdistill.runs import MANIFEST, exclusive
+    from recdistill.runs import MANIFEST, exclusive, first_process
 
+    if not first_process():
+        run(config, folder)
+        return
     with exclusive(folder, "distill"):
         prepare_folder(folder, config, overwrite)
         try:

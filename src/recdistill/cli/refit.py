@@ -30,8 +30,10 @@ def refit(
     from recdistill.cli.distill import carry_out
     from recdistill.config.refit import refit_config
     from recdistill.experiments.results import seed_folders
+    from recdistill.runs import first_process
 
     folders = seed_folders(run)
     for folder in folders:
         carry_out(refit_config(folder, rows), out if folder == run else out / folder.name, overwrite)
-    print(f"next: recdistill {f'compare {run} {out}' if rows == 'valid' else f'export {out} --out rec/'}")
+    if first_process():
+        print(f"next: recdistill {f'compare {run} {out}' if rows == 'valid' else f'export {out} --out rec/'}")
