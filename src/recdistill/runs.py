@@ -100,24 +100,45 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@contextmanager
-def exclusive(folder: Path, command: str) -> Iterator[None]:
-    """Hold a folder alone: two commands that write into one folder would spoil each other's work.
-
-    A lock file beside the folder says so to other processes; it goes with this one, however it ends. Of the processes
-    of one ``torchrun``, which work in one folder together, the first holds it.
+def require_one_process(command: str) -> None:
+    """Check that `command`, which cannot be divided, was not launched on several processes (``torchrun``).
 
     Raises
     ------
     RunError
-        Another process holds it.
+        It was.
     """
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise RunError(
+            f"recdistill {command} was launched on {processes} processes. Allowed: one; it does not divide its work. "
+            f"Start it without torchrun: recdistill {command} ..."
+        )
+
+
+@contextmanager
+def exclusive(folder: Path, command: str, *, divided: bool = False) -> Iterator[None]:
+    """Hold a folder alone: two commands that write into one folder would spoil each other's work.
+
+    A lock file beside the folder says so to other processes; it goes with this one, however it ends.
+
+    Parameters
+    ----------
+    folder, command
+        What is held, and by which command: for messages.
+    divided
+        Whether the command divides its work among the processes of one ``torchrun``; the first then holds the folder
+        for all.
+
+    Raises
+    ------
+    RunError
+        Another process holds it, or a command that cannot be divided was launched on several.
+    """
+    if not divided:
+        require_one_process(command)
     try:
         import fcntl
     except ImportError:  # pragma: no cover - not on this system: nobody is kept out
-        yield
-        return
-    if not first_process():
         yield
         return
     folder = folder.resolve()

@@ -11,6 +11,8 @@ import pytest
 
 from recdistill.cli.distill import carry_out
 from recdistill.config import resolve
+from recdistill.errors import RunError
+from recdistill.runs import exclusive
 from shop import ring_dataset
 
 WORDS = [
@@ -72,3 +74,15 @@ def test_only_the_first_prepares_the_folder(
     assert trained == [folder]
     assert [path.name for path in folder.iterdir()] == [".config.yaml.unfinished"]
     assert capsys.readouterr().out == ""
+
+
+def test_a_command_that_cannot_be_divided_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with (
+            pytest.raises(RunError, match="reproduce was launched on 2 processes"),
+            exclusive(tmp_path / "rep", "reproduce"),
+        ):
+            pass
+    assert not list(tmp_path.iterdir())

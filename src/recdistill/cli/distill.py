@@ -158,7 +158,7 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
     if not first_process():
         run(config, folder)
         return
-    with exclusive(folder, "distill"):
+    with exclusive(folder, "distill", divided=True):
         prepare_folder(folder, config, overwrite)
         try:
             with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:

@@ -34,13 +34,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import ConfigError
 from recdistill.export import Recommender
 from recdistill.knowledge import Knowledge, teacher_evaluation
-from recdistill.runs import MANIFEST, remove_folder
+from recdistill.runs import MANIFEST, remove_folder, require_one_process
 from recdistill.teachers.item_head.partner import BEST, ItemHeadPartner
 from recdistill.train.distill import open_run, settings
-from recdistill.train.loop import make_accelerator
 from recdistill.train.mutual.held_out import held_out_ranks
 from recdistill.train.mutual.listener import Listener, Quiet
 from recdistill.train.mutual.options import MutualOptions
@@ -89,18 +87,11 @@ def mutual(
     Raises
     ------
     RunError
-        `out` holds a run of another make.
+        `out` holds a run of another make, or it was launched on several processes.
     TrainingError
         A loss is not finite.
-    ConfigError
-        It was launched on several processes.
     """
-    processes = make_accelerator().num_processes
-    if processes > 1:
-        raise ConfigError(
-            f"mutual teaching was launched on {processes} processes. Allowed: one; the language model's phase does not "
-            "divide its batches. Start it without torchrun: recdistill mutual ..."
-        )
+    require_one_process("mutual")  # the language model's phase does not divide its batches
     options, folder = options or MutualOptions(), Path(out)
     make = {
         "mutual": asdict(options),
