@@ -57,6 +57,7 @@ def trained(out: Path) -> dict[Path, int]:
 def test_a_table_from_start_to_end(shop: Path, tmp_path: Path) -> None:
     plan = call(*words(shop, tmp_path / "rep", "--budget", "2", "--dry-run"))
     assert "tuning: 2 searches of 2 trials, 0 finished" in plan
+    assert "sasrec (paper) + rd: rd.weight in 0.1 .. 1 in steps of 0.1; train.weight_decay in" in plan
     assert not (tmp_path / "rep").exists()
     said = call(*words(shop, tmp_path / "rep", "--budget", "2"))
     assert "[4/4] sasrec (paper), rd, seed 2: finished" in said

@@ -66,6 +66,8 @@ def describe_plan(plan: Plan, out: Path) -> list[str]:
         f"{len(plan.seeds)} seeds each",
         f"tuning: {len(searches)} searches of {plan.budget} trials, {ready} finished",
     ]
+    if searches:
+        lines += [f"  {study.title}: {'; '.join(map(str, study.space))}" for study in plan.studies]
     if ready == len(searches):
         runs = {job.folder: job for jobs in train_jobs(plan, out).values() for job in jobs}
         lines.append(f"training: {len(runs)} runs, {sum(job.done for job in runs.values())} finished")
