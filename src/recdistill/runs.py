@@ -85,6 +85,21 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(_set_aside(path))
 
 
+@contextmanager
+def replaced(folder: Path) -> Iterator[None]:
+    """Set a folder aside while a new one takes its place; it comes back if that one never got its manifest."""
+    folder = folder.resolve()
+    aside = _set_aside(folder) if folder.exists() else None
+    try:
+        yield
+    finally:
+        if aside is not None and not (folder / MANIFEST).is_file():
+            remove_folder(folder)
+            aside.replace(folder)
+        elif aside is not None:
+            shutil.rmtree(aside)
+
+
 def _set_aside(path: Path) -> Path:
     """Move a folder to a hidden name beside it, for the caller to delete, and return that name."""
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

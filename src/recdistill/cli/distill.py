@@ -114,63 +114,27 @@ def _selection(select: str | None) -> dict[str, Any]:
     return {"how": select}
 
 
-def prepare_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
-    """Make a run's folder, or go on with one of the same config; refuse what is in the way.
-
-    Raises
-    ------
-    RunError
-        The folder holds something else.
-    """
-    from recdistill.config import read_config
-    from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST, remove_folder
-
-    if folder.exists() and overwrite:
-        if any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-            raise RunError(f"{folder} was not written by recdistill distill: it is not replaced.")
-        remove_folder(folder)
-    if (folder / "config.yaml").is_file() and read_config(folder / "config.yaml") != config:
-        raise RunError(
-            f"{folder} holds a run with another config. Choose another --out, or pass --overwrite."
-        )
-    if (
-        folder.is_dir()
-        and any(folder.iterdir())
-        and not (folder / "config.yaml").is_file() | (folder / MANIFEST).is_file()
-    ):
-        raise RunError(f"{folder} is not empty and no run folder. Choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
     """Train what a config says in its folder, with a bar; a run that was stopped there goes on.
 
     Of the processes of one ``torchrun`` the first prepares the folder and speaks; the others only train.
     """
     from recdistill.cli.progress import TrainingProgress
+    from recdistill.cli.run_folder import run_folder
     from recdistill.config import describe, run, write_config
-    from recdistill.errors import RecdistillError
     from recdistill.experiments.results import rising_runs
     from recdistill.export import REPEATS
-    from recdistill.runs import MANIFEST, exclusive, first_process
+    from recdistill.runs import first_process
 
     if not first_process():
         run(config, folder)
         return
-    with exclusive(folder, "distill", divided=True):
-        prepare_folder(folder, config, overwrite)
-        try:
-            with TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress:
-                write_config(config, folder / "config.yaml")
-                made = run(config, folder, reporter=progress)
-        except RecdistillError:
-            # it never began: leave nothing in the way of a corrected command
-            if not (folder / MANIFEST).is_file():
-                (folder / "config.yaml").unlink(missing_ok=True)
-                if not any(folder.iterdir()):
-                    folder.rmdir()
-            raise
+    with (
+        run_folder(folder, config, "distill", overwrite=overwrite, divided=True),
+        TrainingProgress(f"{describe(config)}, seed {config.seed}", config.train.epochs) as progress,
+    ):
+        write_config(config, folder / "config.yaml")
+        made = run(config, folder, reporter=progress)
     if not made.spec.get(REPEATS, True):
         print("validation is better without the items of the history: this student never names them")
     if rising_runs([folder]):

@@ -88,13 +88,11 @@ def _run(
     overwrite: bool,
 ) -> None:
     """Carry out one seed. Training changes a language model in place, so each seed loads it anew."""
-    from recdistill.cli.distill import prepare_folder
     from recdistill.cli.mutual_progress import MutualProgress
+    from recdistill.cli.run_folder import run_folder
     from recdistill.cli.teach_item_head import item_text_of
     from recdistill.config import describe
     from recdistill.config.mutual import run_mutual
-    from recdistill.errors import RecdistillError
-    from recdistill.runs import MANIFEST, exclusive
     from recdistill.teachers.language_model.loading import load_language_model
     from recdistill.teachers.language_model.small import trained_on
 
@@ -106,16 +104,11 @@ def _run(
             "the model itself (recdistill lm train) was made from all training histories: its held-out ranks are "
             "better than those of a model that was not"
         )
-    with exclusive(folder, "mutual"):
-        prepare_folder(folder, config, overwrite)
-        try:
-            with MutualProgress(f"{describe(config)}, {lm.name}, seed {config.seed}") as progress:
-                run_mutual(
-                    config, options, teacher, lm, folder,
-                    text=vectors, encoder=encoder, instruction=instruction, dataset=data, listener=progress,
-                )  # fmt: skip
-        except RecdistillError:
-            if not (folder / MANIFEST).is_file():  # it never began: leave nothing in the way
-                for name in ("config.yaml", "mutual.yaml"):
-                    (folder / name).unlink(missing_ok=True)
-            raise
+    with (
+        run_folder(folder, config, "mutual", overwrite=overwrite),
+        MutualProgress(f"{describe(config)}, {lm.name}, seed {config.seed}") as progress,
+    ):
+        run_mutual(
+            config, options, teacher, lm, folder,
+            text=vectors, encoder=encoder, instruction=instruction, dataset=data, listener=progress,
+        )  # fmt: skip
