@@ -1,5 +1,6 @@
 """A folder that is replaced is at every moment the whole old one or the whole new one."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -15,7 +16,14 @@ import pytest
 
 from recdistill import runs
 from recdistill.errors import RunError
-from recdistill.runs import MANIFEST, atomic_folder, read_json, remove_folder, write_manifest
+from recdistill.runs import (
+    MANIFEST,
+    atomic_folder,
+    read_json,
+    remove_folder,
+    replaced,
+    write_manifest,
+)
 
 FILES = 20
 
@@ -146,3 +154,31 @@ def test_killed_at_any_moment_one_whole_folder_is_there(tmp_path: Path) -> None:
 if __name__ == "__main__":  # the process that is killed
     for count in itertools.count():
         put(Path(sys.argv[1]), count)
+
+
+@pytest.mark.parametrize("done", ["nothing", "marks", "work"])
+@pytest.mark.parametrize("ending", [None, RunError, KeyboardInterrupt])
+def test_what_is_replaced_comes_back_if_no_work_was_done(
+    tmp_path: Path, done: str, ending: type[BaseException] | None
+) -> None:
+    put(tmp_path / "r", 1)
+    with contextlib.suppress(RunError, KeyboardInterrupt), replaced(tmp_path / "r", overwrite=True):
+        assert not (tmp_path / "r").exists()
+        if done == "marks":
+            write_manifest(tmp_path / "r" / "shards", "shards", {})
+            (tmp_path / "r" / "config.yaml").write_text("")
+        elif done == "work":
+            put(tmp_path / "r", 2)
+        if ending is not None:
+            raise ending
+    assert number_of(tmp_path / "r") == (2 if done == "work" else 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+def test_without_overwrite_nothing_is_set_aside(tmp_path: Path) -> None:
+    put(tmp_path / "r", 1)
+    with replaced(tmp_path / "r", overwrite=False):
+        assert number_of(tmp_path / "r") == 1
+    with replaced(tmp_path / "new", overwrite=True):
+        (tmp_path / "new").mkdir()
+    assert (tmp_path / "new").is_dir()

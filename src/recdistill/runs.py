@@ -14,6 +14,8 @@ from typing import Any
 from recdistill.errors import FingerprintError, RunError
 
 MANIFEST = "manifest.json"
+#: What commands write into a folder before any work is done.
+_MARKS = frozenset({MANIFEST, "config.yaml", "mutual.yaml"})
 SCHEMA = 1
 
 
@@ -86,18 +88,24 @@ def remove_folder(path: Path) -> None:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[None]:
-    """Set a folder aside while a new one takes its place; it comes back if that one never got its manifest."""
+def replaced(folder: Path, overwrite: bool) -> Iterator[None]:
+    """With `overwrite`, set a folder aside while a new one is begun in its place.
+
+    What was there is deleted at the end, and comes back if no work was done in the new one: a command that fails for
+    a wrong option costs nobody the result that it was to replace.
+    """
     folder = folder.resolve()
-    aside = _set_aside(folder) if folder.exists() else None
+    aside = _set_aside(folder) if overwrite and folder.exists() else None
     try:
         yield
     finally:
-        if aside is not None and not (folder / MANIFEST).is_file():
-            remove_folder(folder)
-            aside.replace(folder)
-        elif aside is not None:
-            shutil.rmtree(aside)
+        if aside is not None:
+            worked = (path.is_file() and path.name not in _MARKS for path in folder.rglob("*"))
+            if any(worked):
+                shutil.rmtree(aside)
+            else:
+                remove_folder(folder)
+                aside.replace(folder)
 
 
 def _set_aside(path: Path) -> Path:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from command import contents
 from recdistill.cli.main import app
 from recdistill.errors import RecdistillError
 from recdistill.knowledge import load_words
@@ -52,6 +53,10 @@ def test_from_prompts_to_explained_recommendations(place):
     assert "40 of 40 rows answered (0 of them before this run)" in first
     assert "rows may read a text about their user" in first
     assert "40 of 40 rows answered (40 of them before this run)" in run(*asked)
+    held = contents(place)
+    with pytest.raises(RecdistillError, match="is no folder"):  # the old answers are not lost to a wrong name
+        run(*asked, "--overwrite", "--model", place / "nowhere")
+    assert contents(place) == held
     words = load_words(place / "t")
     assert words.manifest["generator"]["model"] == "lm"
     out = place / "r"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from command import call, fails
+from command import call, contents, fails
 from recdistill.config import read_config
 from shop import ring_dataset
 
@@ -19,10 +19,6 @@ def shop(tmp_path: Path) -> Path:
     ring_dataset().save(tmp_path / "d")
     call("distill", "--dataset", tmp_path / "d", "--out", tmp_path / "r", *WORDS)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_wrong_command_does_not_cost_the_run_that_it_was_to_replace(

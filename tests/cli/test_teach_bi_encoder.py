@@ -1,6 +1,6 @@
 import pytest
 
-from command import call
+from command import call, contents
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, RunError
 from recdistill.knowledge import audit_knowledge, load_knowledge
@@ -45,6 +45,10 @@ def test_it_writes_knowledge_and_goes_on_where_it_was(root):
     assert (root / "k" / "knowledge.safetensors").read_bytes() == before
     with pytest.raises(KnowledgeError, match="other settings"):
         teach(root, "k", "--top-k", 5)
+    held = contents(root / "k")
+    with pytest.raises(ConfigError, match="cannot be loaded"):  # the old one is not lost to a wrong name
+        teach(root, "k", "--top-k", 5, "--overwrite", "--model", root / "nowhere")
+    assert contents(root / "k") == held
     teach(root, "k", "--top-k", 5, "--overwrite")
     assert load_knowledge(root / "k", dataset).ranking.shape[1] == 5
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from command import call
+from command import call, contents
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, KnowledgeError, RecdistillError, RunError
 from recdistill.knowledge import load_knowledge
@@ -85,6 +85,13 @@ def test_the_whole_command_leaves_knowledge_and_says_what_it_is(shop, taught):
     assert [answer["row_id"] for answer in answers] == knowledge.row_ids.tolist()
     for answer, listed in zip(answers, knowledge.ranking[:, :4].tolist(), strict=True):
         assert [f'"{data.catalogue.titles[item]}"' for item in listed] == answer["texts"]
+
+
+def test_knowledge_is_not_lost_to_a_wrong_model(shop, taught):
+    held = contents(shop)
+    with pytest.raises(ConfigError, match="recdistill lm train"):
+        teach(shop, taught[0], *SMALL, "--overwrite", model=shop / "nothing")
+    assert contents(shop) == held
 
 
 def test_shuffled_histories_are_asked_and_compared(shop, taught):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from command import call
+from command import call, contents
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import KnowledgeError, RecdistillError
+from recdistill.errors import ConfigError, KnowledgeError, RecdistillError
 from recdistill.knowledge import load_knowledge
 from recdistill.teachers.item_head.text import lm_text
 from recdistill.teachers.language_model.loading import load_language_model
@@ -74,8 +74,13 @@ def test_the_command_writes_knowledge_and_goes_on_where_it_was(folders, tmp_path
     assert (out / "knowledge.safetensors").read_bytes() == before
     with pytest.raises(KnowledgeError, match="other settings"):
         teach(folders, out, "--top-k", 12, "--seed", 1)
+    held = contents(tmp_path)
+    with pytest.raises(ConfigError, match="is no folder"):  # the old one is not lost to a wrong name
+        teach(folders, out, "--top-k", 12, "--seed", 1, "--overwrite", model="nowhere")
+    assert contents(tmp_path) == held
     teach(folders, out, "--top-k", 12, "--seed", 1, "--overwrite", "--splits", "test")
     assert load_knowledge(out).manifest["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ class BigRecRun:
 
     data: SequenceDataset
     options: BigRecOptions
-    overwrite: bool
     template: PromptTemplate = field(init=False)
     rows: npt.NDArray[np.int64] = field(init=False)
     parts: list[Speaker] = field(init=False)
@@ -38,7 +37,6 @@ class BigRecRun:
     closing: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        from recdistill.teachers.bigrec.stages import make_room
         from recdistill.teachers.bigrec.teacher import speakers
         from recdistill.teachers.folds import fold_of_row
         from recdistill.teachers.language_model.prompts import load_template
@@ -46,7 +44,6 @@ class BigRecRun:
         given = self.options
         self.template = load_template(given.domain)
         self.rows = self._rows()
-        make_room(given.out, self.overwrite)
         folded = given.folds > 1 and given.tune != "none"
         folds = fold_of_row(self.data, given.folds, seed=given.seed) if folded else None
         encodes = given.ground_encoder in ("tuned", "mean")

@@ -81,8 +81,9 @@ def rationales(
 
     from recdistill.cli.teaching import Bars
     from recdistill.data.sequences import SequenceDataset
+    from recdistill.runs import replaced
     from recdistill.teachers.rationales import MAKERS, Work, make_words, maker
-    from recdistill.teachers.rationales.making import clear, require_own
+    from recdistill.teachers.rationales.making import require_own
 
     chosen = maker(MAKERS, name, key_values(options or []))
     drawn = getattr(chosen, "sampling", None)
@@ -102,9 +103,7 @@ def rationales(
         device=device,
         sampling=drawn,
     )
-    if overwrite and not (cost or dry_run):
-        clear(out)
-    with Bars() as bars:
+    with replaced(out, overwrite and not (cost or dry_run)), Bars() as bars:
         say = partial(bars.progress.print, markup=False, highlight=False)
         answers = 1 if drawn is None else drawn.answers
         work = Work(data, generator, out, encoder, lm, max_new_tokens, bars.add, say, answers)

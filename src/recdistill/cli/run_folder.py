@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def run_folder(
 
     with exclusive(folder, command, divided=divided):
         _refuse_what_is_in_the_way(folder, config, overwrite)
-        with replaced(folder) if overwrite else nullcontext():
+        with replaced(folder, overwrite):
             place = folder.resolve()  # where a link points to
             place.mkdir(parents=True, exist_ok=True)
             try:

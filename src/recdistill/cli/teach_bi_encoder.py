@@ -76,7 +76,7 @@ def bi_encoder(
     overwrite: Overwrite = False,
 ) -> None:
     """A sentence encoder fine-tuned to find the next title. A run that was stopped goes on where it was."""
-    from recdistill.cli.teaching import beside_baselines, make_room, selected_rows, split_names
+    from recdistill.cli.teaching import beside_baselines, making_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers import rows_to_teach
     from recdistill.teachers.bi_encoder.options import BiEncoderOptions
@@ -108,15 +108,18 @@ def bi_encoder(
     )
     data = SequenceDataset.load(dataset)
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
-    make_room(out, overwrite)
-    tower = load_text_tower(model, max_tokens=max_tokens, precision=precision, batch_tokens=batch_tokens)
-    teacher = BiEncoderTeacher(tower, options, seed=seed)
-    trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
-    whole = sum(p.numel() for p in tower.parameters())
-    print(f"{tower.name}: {trained:,} of {whole:,} parameters trained ({tune}), {folds} model(s)", flush=True)
-    with Bars() as bars:
-        hear, answering = bars.training(), bars.add("answering rows", len(rows))
-        knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
+    with making_room(out, overwrite):
+        tower = load_text_tower(model, max_tokens=max_tokens, precision=precision, batch_tokens=batch_tokens)
+        teacher = BiEncoderTeacher(tower, options, seed=seed)
+        trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
+        whole = sum(p.numel() for p in tower.parameters())
+        print(
+            f"{tower.name}: {trained:,} of {whole:,} parameters trained ({tune}), {folds} model(s)",
+            flush=True,
+        )
+        with Bars() as bars:
+            hear, answering = bars.training(), bars.add("answering rows", len(rows))
+            knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
     _say(knowledge, len(rows))
     beside_baselines(knowledge, data, dataset, out, filter_seen)
 

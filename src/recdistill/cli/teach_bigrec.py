@@ -127,15 +127,19 @@ def bigrec(
     from recdistill.cli.bigrec_run import BigRecRun
     from recdistill.cli.teaching import beside_baselines
     from recdistill.data.sequences import SequenceDataset
+    from recdistill.runs import replaced
+    from recdistill.teachers.bigrec.stages import require_own
 
     options = BigRecOptions(
         **{name: value for name, value in locals().items() if name in BigRecOptions.names()}
     )
     stages = options.resolved()
     data = SequenceDataset.load(dataset)
-    run = BigRecRun(data, options, overwrite)
-    for name in stages:
-        getattr(run, name)()
+    run = BigRecRun(data, options)
+    require_own(out)
+    with replaced(out, overwrite):
+        for name in stages:
+            getattr(run, name)()
     if "ground" in stages:
         beside_baselines(run.knowledge, data, dataset, out, filter_seen)
         print(run.closing)

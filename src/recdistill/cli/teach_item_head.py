@@ -96,7 +96,7 @@ def item_head(
 ) -> None:
     """A language model that reads items as soft tokens and scores the whole catalogue in one pass. A run that was
     stopped goes on where it was."""
-    from recdistill.cli.teaching import beside_baselines, make_room, selected_rows, split_names
+    from recdistill.cli.teaching import beside_baselines, making_room, selected_rows, split_names
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge.store import add_to_manifest
     from recdistill.teachers import rows_to_teach
@@ -134,16 +134,16 @@ def item_head(
     )
     data = SequenceDataset.load(dataset)
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
-    make_room(out, overwrite)
-    lm = load_language_model(model, adapter=adapter)
-    text, encoder = item_text_of(lm, data, item_text, rank, cache or dataset / "text")
-    teacher = ItemHeadTeacher(lm, text, options, seed=seed, encoder=encoder, instruction=instruction)
-    print(
-        f"{lm.name}: {teacher.options.tune} tuning, histories as {history}, {len(teacher.shares(data))} models"
-    )
-    with Bars() as bars:
-        hear, answering = bars.training(), bars.add("answering rows", len(rows))
-        knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
+    with making_room(out, overwrite):
+        lm = load_language_model(model, adapter=adapter)
+        text, encoder = item_text_of(lm, data, item_text, rank, cache or dataset / "text")
+        teacher = ItemHeadTeacher(lm, text, options, seed=seed, encoder=encoder, instruction=instruction)
+        print(
+            f"{lm.name}: {teacher.options.tune} tuning, histories as {history}, {len(teacher.shares(data))} models"
+        )
+        with Bars() as bars:
+            hear, answering = bars.training(), bars.add("answering rows", len(rows))
+            knowledge = teacher.teach(data, rows, out=out, top_k=top_k, progress=answering, on_step=hear)
     for name, best in knowledge.manifest["models"].items():
         found = f"valid HR@20 {best['hr@20']:.4f}  NDCG@20 {best['ndcg@20']:.4f}"
         print(f"  {name:<8} best epoch {best['epoch']:>2}  loss {best['loss']:.4f}  {found}")

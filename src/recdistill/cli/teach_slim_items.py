@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def slim_items(
 
     A student learns from it with: recdistill distill --strategy rd --knowledge OUT train.coverage=mask
     """
-    from recdistill.cli.teaching import Bars, beside_baselines, make_room
+    from recdistill.cli.teaching import Bars, beside_baselines, making_room
     from recdistill.data.sequences import SequenceDataset
     from recdistill.knowledge import load_words
     from recdistill.teachers.grounding.encoders import SentenceEncoder
@@ -39,10 +40,8 @@ def slim_items(
     data = SequenceDataset.load(dataset)
     words = load_words(rationales, data)
     begun = out.is_dir() and {path.name for path in out.glob("[!.]*")} <= {"vectors"}  # before the first row
-    if not begun:
-        make_room(out, overwrite)
     chosen = None if encoder is None else SentenceEncoder(encoder)
-    with Bars() as bars:
+    with nullcontext() if begun else making_room(out, overwrite), Bars() as bars:
         bar = bars.add("grounding rows", len(words["row_ids"]) if "row_ids" in words.arrays else 0)
         knowledge, facts = ground_names(
             words, data, out, encoder=chosen, metric=metric, top_k=top_k, progress=bar

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -71,10 +72,19 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise RunError(f"{out} already exists. Choose another --out, or pass --overwrite to replace it.")
 
 
-def make_room(out: Path, overwrite: bool) -> None:
-    """Delete a knowledge folder that shall be replaced, and nothing else; refuse what is in the way."""
+@contextmanager
+def making_room(out: Path, overwrite: bool) -> Iterator[None]:
+    """Set a knowledge folder that shall be replaced aside while its successor is begun; refuse what is in the way."""
+    from recdistill.runs import replaced
+
+    _refuse_foreign(out)
+    with replaced(out, overwrite):
+        yield
+
+
+def _refuse_foreign(out: Path) -> None:
     from recdistill.errors import RunError
-    from recdistill.runs import MANIFEST, read_manifest, remove_folder
+    from recdistill.runs import MANIFEST, read_manifest
 
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -85,8 +95,6 @@ def make_room(out: Path, overwrite: bool) -> None:
             "that this command began. Choose another --out."
         )
     read_manifest(out / "shards" if begun else out, "shards" if begun else "knowledge")
-    if overwrite:
-        remove_folder(out)
 
 
 def selected_rows(path: Path | None) -> npt.NDArray[np.int64] | None:

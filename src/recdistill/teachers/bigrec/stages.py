@@ -24,7 +24,7 @@ import polars as pl
 
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import RunError
-from recdistill.runs import MANIFEST, atomic_file, read_manifest, remove_folder
+from recdistill.runs import MANIFEST, atomic_file, read_manifest
 from recdistill.teachers.answer_time import ANSWER_TIME, clocked
 from recdistill.teachers.backends.base import Generation, GenerationRequest, TextGenerator
 from recdistill.teachers.base import Progress
@@ -55,8 +55,8 @@ _OWN: Final = frozenset(
 )
 
 
-def make_room(folder: Path, overwrite: bool) -> None:
-    """Let a run begin or go on in a folder; with `overwrite`, delete what this teacher wrote there.
+def require_own(folder: Path) -> None:
+    """Let a run begin, or go on, in a folder that holds nothing but what this teacher wrote.
 
     Raises
     ------
@@ -79,8 +79,6 @@ def make_room(folder: Path, overwrite: bool) -> None:
                 f"{folder} holds the knowledge of the teacher {teacher!r}. Allowed: a new folder, or one that this "
                 "command began. Choose another --out."
             )
-    if overwrite:
-        remove_folder(folder)
 
 
 def answer_length(

@@ -9,7 +9,7 @@ from typing import Any
 
 from recdistill.errors import ConfigError, RunError, unknown_name
 from recdistill.knowledge.words import KIND, Words, load_words, save_words
-from recdistill.runs import MANIFEST, read_manifest, remove_folder
+from recdistill.runs import MANIFEST, read_manifest
 from recdistill.teachers.rationales.asking import Maker, Work
 
 
@@ -71,8 +71,3 @@ def require_own(folder: Path, name: str) -> None:
             f"{folder} is in the way: recdistill rationales did not write it. Allowed: a new folder, or one that this "
             "command began. Choose another --out."
         )
-
-
-def clear(folder: Path) -> None:
-    """Delete a folder that `require_own` let pass."""
-    remove_folder(folder)
