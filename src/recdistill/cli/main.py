@@ -30,6 +30,7 @@ from recdistill.cli import (
     teach,
     teach_bi_encoder,
     teach_bigrec,
+    teach_blend,
     teach_cost,
     teach_item_head,
     teach_slim_items,
@@ -52,6 +53,7 @@ knowledge.app.command("examples")(knowledge_examples.examples)
 teach.app.command("bigrec")(teach_bigrec.bigrec)
 teach.app.command("item-head")(teach_item_head.item_head)
 teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
+teach.app.command("blend")(teach_blend.blend)
 teach.app.command("student")(teach_student.student)
 teach.app.command("slim-items")(teach_slim_items.slim_items)
 teach.app.command("cost")(teach_cost.cost)

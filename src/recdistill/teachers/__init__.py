@@ -10,6 +10,7 @@ from recdistill.teachers.base import (
 )
 from recdistill.teachers.baselines import BASELINES, PopularityScorer, baselines, evaluate_baselines
 from recdistill.teachers.bi_encoder import BiEncoderOptions, BiEncoderTeacher
+from recdistill.teachers.blend import BlendScorer, BlendTeacher, SignalOptions
 from recdistill.teachers.embedding import EmbeddingTeacher
 from recdistill.teachers.finetuning import FinetuneOptions, finetune
 from recdistill.teachers.graph import GraphOptions, GraphScorer, GraphTeacher, TransitionGraph, tune
@@ -41,6 +42,8 @@ __all__ = [
     "TEACHERS",
     "BiEncoderOptions",
     "BiEncoderTeacher",
+    "BlendScorer",
+    "BlendTeacher",
     "EmbeddingOptions",
     "EmbeddingTeacher",
     "FinetuneOptions",
@@ -58,6 +61,7 @@ __all__ = [
     "PromptTemplate",
     "RowScorer",
     "ScriptedGenerator",
+    "SignalOptions",
     "SmallLmOptions",
     "Teacher",
     "TextQuery",

@@ -135,10 +135,10 @@ class GraphScorer:
     def _transitions(self, items: Ints, weight: Floats, own: OwnTransitions | None) -> Floats:
         """Return ``(B, I)`` s of eq. 1, both steps in one product: ``(W1 + W2 P) P``."""
         width = self.dataset.item_count
-        start = _spread(items, weight, width)  # (B, I) sparse
+        start = spread(items, weight, width)  # (B, I) sparse
         hops = self.options.two_hop_items
         if self.options.two_hop and hops:
-            second = _spread(items[:, :hops], self.options.two_hop * weight[:, :hops], width)
+            second = spread(items[:, :hops], self.options.two_hop * weight[:, :hops], width)
             start = sparse.csr_array(start + self.graph.step(second, own))
         return self.graph.last_step(start, own)
 
@@ -162,7 +162,7 @@ def last_items(history: Ints, count: int, decay: float) -> tuple[Ints, Floats]:
     return np.maximum(items, 0), weight
 
 
-def _spread(items: Ints, weight: Floats, width: int) -> sparse.csr_array:
+def spread(items: Ints, weight: Floats, width: int) -> sparse.csr_array:
     """Return the ``(B, width)`` sparse matrix with each row's weights at its items."""
     owner = np.repeat(np.arange(len(items)), items.shape[1])
     values = weight.astype(np.float64).ravel()

@@ -1,0 +1,196 @@
+"""What a blend hears: scores of all items from transitions, texts, fields, popularity, and the history itself.
+
+Every signal turns a batch of histories into ``(B, I)`` scores, and leaves out what the target of a training row put
+into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the k-th newest item, k = 0, 1, ...::
+
+    step n(j)     = √( Σ_{k<5} 0.6^k (P_3^n)[h_k, j] ),  n = 1, 2, 3
+    sequence(j)   = √( Σ_{k<50} 0.85^k P_50[h_k, j] )
+    a text(j)     = Σ_{k<5} 0.6^k cos(z_{h_k}, z_j)     # z: vectors of the titles, centred
+    fields(j)     = the same, z: TF-IDF of the parts of the other columns (categories, genres, brand)
+    popularity(j) = log(1 + how often j was a target of training)
+    seen(j)       = 1 where j is in the history
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recdistill.data.catalogue import Catalogue
+from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import ConfigError
+from recdistill.teachers.base import Scorer
+from recdistill.teachers.graph.scorer import last_items, spread, unit_rows
+from recdistill.teachers.graph.transitions import TransitionGraph
+from recdistill.types import PAD, SPLITS
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+STEPS = 3
+_PARTS = re.compile(r"[>|,;]")
+
+
+@dataclass(frozen=True)
+class SignalOptions:
+    """How a history is read. None of these is tuned: the weights of the blend are.
+
+    Attributes
+    ----------
+    last_items
+        How many of the last items speak in the steps and the texts, ≥ 1.
+    decay
+        Weight of an item relative to the one after it, in (0, 1].
+    backward
+        Weight of the reverse direction in the graph of near transitions, ≥ 0.
+    sequence_items
+        How many of the last items speak in `sequence`, ≥ 1.
+    sequence_decay
+        Their `decay`.
+    """
+
+    last_items: int = 5
+    decay: float = 0.6
+    backward: float = 0.35
+    sequence_items: int = 50
+    sequence_decay: float = 0.85
+
+    def __post_init__(self) -> None:
+        limits = {"last_items": (1, 1000), "sequence_items": (1, 1000), "backward": (0, 1e9)}
+        for option in fields(self):
+            value, (low, high) = getattr(self, option.name), limits.get(option.name, (1e-9, 1))
+            if not low <= value <= high:
+                raise ConfigError(
+                    f"{option.name} is {value}. Allowed: {low:g} to {high:g}. "
+                    "See the options with: recdistill teach blend --help"
+                )
+
+
+class Signals:
+    """All signals of a dataset, by name.
+
+    Parameters
+    ----------
+    dataset
+        Its training events make the graphs and the counts.
+    texts
+        ``(I, D)`` item vectors by name, a zero vector where an item has no text.
+    options
+        How a history is read.
+    scorers
+        More signals by name, from what scores any history: trained students, say. They are taken as they are, so
+        their rows should not be those that they learned from.
+    """
+
+    def __init__(
+        self,
+        dataset: SequenceDataset,
+        texts: Mapping[str, Floats] | None = None,
+        options: SignalOptions | None = None,
+        scorers: Mapping[str, Scorer] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.options = options or SignalOptions()
+        self.near = TransitionGraph(dataset, max_gap=3, backward=self.options.backward)
+        self.wide = TransitionGraph(dataset, max_gap=50, backward=1.0)
+        self.texts = {
+            name: torch.from_numpy(unit_rows(centred(table))) for name, table in (texts or {}).items()
+        }
+        self.fields = field_vectors(dataset.catalogue)  # (I, F) sparse, or None
+        self.popularity = torch.from_numpy(np.log1p(dataset.popularity)).float()  # (I,)
+        self._without_own = torch.from_numpy(np.log1p(np.maximum(dataset.popularity - 1, 0))).float()
+        self.scorers = dict(scorers or {})
+
+    @property
+    def names(self) -> list[str]:
+        """The signals, in the order in which they are given."""
+        texts = [*self.texts, *(["fields"] if self.fields is not None else [])]
+        steps = [f"step {n}" for n in range(1, STEPS + 1)]
+        return [*steps, "sequence", *texts, "popularity", "seen", *self.scorers]
+
+    def __call__(self, history: Ints, rows: Ints | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and ``(B, I)`` scores of every signal.
+
+        Parameters
+        ----------
+        history
+            ``(B, L)`` items, oldest first.
+        rows
+            ``(B,)`` positions of the dataset's rows that are asked about; None: of histories from elsewhere.
+        """
+        items, weight = last_items(history, self.options.last_items, self.options.decay)  # (B, k)
+        start = spread(items, weight, self.dataset.item_count)  # (B, I) sparse
+        own = None if rows is None else self.near.own_transitions(rows)
+        reached = start
+        for n in range(1, STEPS + 1):
+            yield f"step {n}", torch.from_numpy(self.near.last_step(reached, own)).sqrt_()
+            if n < STEPS:
+                reached = self.near.step(reached, own)
+        whole = spread(
+            *last_items(history, self.options.sequence_items, self.options.sequence_decay),
+            self.dataset.item_count,
+        )
+        own = None if rows is None else self.wide.own_transitions(rows)
+        yield "sequence", torch.from_numpy(self.wide.last_step(whole, own)).sqrt_()
+        for name, table in self.texts.items():
+            near = (table[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
+            yield name, near @ table.T
+        if self.fields is not None:
+            shared = (start @ self.fields) @ self.fields.T
+            yield "fields", torch.from_numpy(shared.toarray().astype(np.float32))
+        yield "popularity", self._popularity(len(history), rows)
+        yield "seen", _seen(history, self.dataset.item_count)
+        for name, scorer in self.scorers.items():
+            yield name, scorer(history).float().log_softmax(1)
+
+    def _popularity(self, count: int, rows: Ints | None) -> Tensor:
+        scores = self.popularity.repeat(count, 1)  # (B, I)
+        if rows is not None:
+            train = np.flatnonzero(self.dataset.row_splits[rows] == SPLITS.index("train"))
+            index, targets = torch.from_numpy(train), torch.from_numpy(self.dataset.targets(rows[train]))
+            scores[index, targets] = self._without_own[targets]
+        return scores
+
+
+def centred(vectors: Floats) -> Floats:
+    """Return the vectors less their mean over the items that have one; a zero vector stays zero."""
+    there = np.abs(vectors).sum(1, keepdims=True) > 0
+    mean = vectors.sum(0) / max(1, int(there.sum()))
+    return np.asarray(np.where(there, vectors - mean, 0), dtype=np.float32)
+
+
+def field_vectors(catalogue: Catalogue) -> sparse.csr_array | None:
+    """Return ``(I, F)`` the TF-IDF of what the columns beside the title share between items, or None.
+
+    A field is cut at ``>``, ``|``, ``,`` and ``;``; parts that name one item alone (serial numbers, say) do not count.
+    Rows have length 1, or 0 where an item shares nothing.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    columns = [name for name in catalogue.text_columns if name != "title"]
+    if not columns:
+        return None
+    parts = [_parts(text) for text in catalogue.text(columns, separator="|")]
+    counts = np.unique([part for one in parts for part in set(one)], return_counts=True)[1]
+    if not len(counts) or counts.max() < 2:
+        return None
+    vectorizer = TfidfVectorizer(analyzer=lambda one: one, min_df=2)
+    return sparse.csr_array(vectorizer.fit_transform(parts), dtype=np.float32)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in _PARTS.split(text) if part.strip()]
+
+
+def _seen(history: Ints, width: int) -> Tensor:
+    scores = torch.zeros(len(history), width)
+    row, column = np.nonzero(history != PAD)
+    scores[torch.from_numpy(row), torch.from_numpy(history[row, column])] = 1.0
+    return scores

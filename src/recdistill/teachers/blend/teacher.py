@@ -1,0 +1,164 @@
+"""Several sources of evidence as one teacher: a sum of their scores, with weights learned on validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recdistill.data.sequences import SequenceDataset
+from recdistill.knowledge.knowledge import Knowledge
+from recdistill.teachers import base
+from recdistill.teachers.blend.signals import SignalOptions, Signals
+from recdistill.teachers.blend.weights import learn_weights
+from recdistill.teachers.order import ORDER, order_sensitivity
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+
+
+class BlendTeacher:
+    """A log-linear blend of signals: ``score(j) = Σ_s w_s signal_s(j)``.
+
+    The weights are those under which the true items of validation rows are likeliest, so that each source is trusted
+    as far as it is right about rows that nobody learned from. The softmax of the scores is the teacher's distribution.
+
+    Parameters
+    ----------
+    texts
+        ``(I, D)`` item vectors by the name of their encoder, for the signals of text; may be empty.
+    options
+        How a history is read.
+    scorers
+        More signals by name, see `Signals`.
+    length
+        How much of a history the signals get.
+    item_embeddings
+        ``(I, D)`` vectors to store for item encoders, or None.
+    encoder
+        The text encoder of `item_embeddings`, for the manifest.
+    """
+
+    name = "blend"
+
+    def __init__(
+        self,
+        texts: Mapping[str, Floats] | None = None,
+        options: SignalOptions | None = None,
+        *,
+        scorers: Mapping[str, base.Scorer] | None = None,
+        length: int = 50,
+        item_embeddings: Floats | None = None,
+        encoder: str | None = None,
+    ) -> None:
+        self.texts = dict(texts or {})
+        self.options = options or SignalOptions()
+        self.scorers = dict(scorers or {})
+        self.length = length
+        self.item_embeddings = item_embeddings
+        self.encoder = encoder
+        self.weights: dict[str, float] = {}
+        self.temperature = 1.0
+
+    def scorer(self, dataset: SequenceDataset) -> BlendScorer:
+        """Learn the weights, and return what scores any history with them.
+
+        Raises
+        ------
+        DataError
+            Validation rows are missing, or say nothing.
+        """
+        signals = Signals(dataset, self.texts, self.options, self.scorers)
+        self.weights = learn_weights(signals, length=self.length)
+        return BlendScorer(signals, self.weights)
+
+    def teach(
+        self,
+        dataset: SequenceDataset,
+        rows: Ints,
+        *,
+        top_k: int = 50,
+        progress: base.Progress | None = None,
+        scorer: BlendScorer | None = None,
+    ) -> Knowledge:
+        """Answer the rows; distances are negative log-probabilities.
+
+        Parameters
+        ----------
+        dataset, rows, top_k, progress
+            As for every teacher.
+        scorer
+            What `scorer` returned for this dataset, if it was called before.
+
+        Raises
+        ------
+        ConfigError
+            `top_k` is out of range.
+        DataError
+            Validation rows are missing, or say nothing.
+        """
+        scorer = self.scorer(dataset) if scorer is None else scorer
+        self.temperature = base.best_temperature(
+            scorer.score_rows,
+            dataset,
+            base.some_rows(dataset.rows("valid"), 2048),
+            length=self.length,
+            grid=TEMPERATURES,
+        )
+        facts = {
+            "teacher": self.name,
+            "metric": "negative_log_probability",
+            "encoder": self.encoder,
+            "texts": list(self.texts),
+            "weights": self.weights,
+            "options": asdict(self.options),
+            "own_transitions": "left out of training rows, exactly, in every step",
+            ORDER: order_sensitivity(scorer, dataset, length=self.length),
+        }
+        return base.knowledge_from_scorer(
+            scorer.score_rows,
+            dataset,
+            rows,
+            length=self.length,
+            top_k=top_k,
+            temperature=self.temperature,
+            progress=progress,
+            item_embeddings=self.item_embeddings,
+            manifest=facts,
+        )
+
+
+class BlendScorer:
+    """The weighted sum of signals.
+
+    Parameters
+    ----------
+    signals
+        What is added.
+    weights
+        One for each signal, by name.
+    """
+
+    def __init__(self, signals: Signals, weights: Mapping[str, float]) -> None:
+        self.signals = signals
+        self.weights = weights
+
+    def __call__(self, history: Ints) -> Tensor:
+        """Return ``(B, I)`` scores after each history of ``(B, L)``."""
+        return self._sum(history, None)
+
+    def score_rows(self, rows: Ints, history: Ints) -> Tensor:
+        """Return ``(B, I)`` scores of dataset rows, without what a training row's own target put in."""
+        return self._sum(history, rows)
+
+    def _sum(self, history: Ints, rows: Ints | None) -> Tensor:
+        total = torch.zeros(len(history), self.signals.dataset.item_count)
+        for name, scores in self.signals(history, rows):
+            total.add_(scores, alpha=self.weights[name])
+        return total

@@ -1,0 +1,125 @@
+"""Learning how much each signal counts, from validation rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recdistill.errors import DataError
+from recdistill.teachers.base import some_rows
+from recdistill.teachers.blend.signals import Signals
+
+Ints = npt.NDArray[np.int64]
+
+#: Best items of each signal that stand against the true one.
+_CANDIDATES = 100
+#: Strength of the penalty on weights of signals of variance 1: it decides only where two say the same.
+_RIDGE = 1e-3
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The signals at the n candidates of B rows, and which of them are the true items.
+
+    Attributes
+    ----------
+    owner
+        ``(n,)`` the row of each candidate, 0..B-1, ascending.
+    values
+        ``(n, S)``.
+    truth
+        ``(B,)`` places of the true items.
+    """
+
+    owner: Tensor
+    values: Tensor
+    truth: Tensor
+
+
+def learn_weights(signals: Signals, *, length: int = 50, max_rows: int = 4096) -> dict[str, float]:
+    """Return the weight of each signal under which the true items of validation rows are likeliest.
+
+    The likelihood is that of a softmax over the items which any signal has among its hundred best; rows whose true
+    item no signal finds say nothing about the weights and are left out.
+
+    Parameters
+    ----------
+    signals
+        Of a dataset with validation rows.
+    length
+        How much of a history the signals get.
+    max_rows
+        At most so many validation rows, evenly spread.
+
+    Raises
+    ------
+    DataError
+        There is no validation row, or no signal finds any of their items.
+    """
+    rows = some_rows(signals.dataset.rows("valid"), max_rows)
+    parts = [_candidates(signals, rows[i : i + _BATCH], length) for i in range(0, len(rows), _BATCH)]
+    if not sum(len(part.truth) for part in parts):
+        raise DataError(
+            f"the weights of a blend are learned from validation rows, and of the {len(rows)} of dataset "
+            f"{signals.dataset.name!r} no signal finds an item. Use: recdistill teach graph --no-tune"
+        )
+    return dict(zip(signals.names, fit(_joined(parts)).tolist(), strict=True))
+
+
+def fit(candidates: Candidates) -> Tensor:
+    """Return ``(S,)`` the weights that maximise the mean log-probability of the true items (L-BFGS).
+
+    Minimised is ``-mean_b log softmax_b(w · x)[truth] + 0.001 |w σ|²`` with σ the signals' standard deviations.
+    """
+    deviation = candidates.values.std(0).clamp_min(1e-9)  # (S,)
+    values = candidates.values / deviation
+    weights = torch.zeros(values.shape[1], requires_grad=True)
+    steps = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        steps.zero_grad()
+        scores = values @ weights  # (n,)
+        total = _logsumexp(scores, candidates.owner, len(candidates.truth))
+        value = (total - scores[candidates.truth]).mean() + _RIDGE * weights.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    steps.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach() / deviation
+
+
+def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
+    """Return the signals at the items which any of them has among its best."""
+    named = list(signals(signals.dataset.histories(rows, length), rows))
+    scores = [values for name, values in named]
+    some = min(_CANDIDATES, scores[0].shape[1])
+    best = [values.topk(some, 1).indices for name, values in named if name != "seen"]
+    chosen = torch.zeros(scores[0].shape, dtype=torch.bool).scatter_(1, torch.cat(best, 1), value=True)
+    targets = torch.from_numpy(signals.dataset.targets(rows))[:, None]
+    chosen &= chosen.gather(1, targets)  # without its true item a row says nothing
+    owner, item = chosen.nonzero(as_tuple=True)  # (n,)
+    renumbered = owner.unique(return_inverse=True)[1]
+    truth = (item == targets[owner, 0]).nonzero().squeeze(1)  # one in each row that is left
+    return Candidates(renumbered, torch.stack([one[owner, item] for one in scores], 1), truth)
+
+
+def _joined(parts: list[Candidates]) -> Candidates:
+    rows = np.cumsum([0, *(len(part.truth) for part in parts)])
+    places = np.cumsum([0, *(len(part.owner) for part in parts)])
+    return Candidates(
+        torch.cat([part.owner + int(first) for part, first in zip(parts, rows[:-1], strict=True)]),
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.truth + int(first) for part, first in zip(parts, places[:-1], strict=True)]),
+    )
+
+
+def _logsumexp(scores: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Return ``(count,)`` the log of the summed exponentials of each owner's scores."""
+    highest = torch.full((count,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")
+    summed = torch.zeros(count).index_add(0, owner, (scores - highest[owner]).exp())
+    return summed.log() + highest

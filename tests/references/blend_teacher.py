@@ -1,0 +1,57 @@
+"""The signals of a blend by loops, and the weights by a general minimiser."""
+
+import numpy as np
+from scipy.optimize import minimize
+
+from references.graph_teacher import naive_matrix
+
+
+def naive_signals(dataset, history, texts, fields, options, without=None):
+    """``{name: (I,)}`` for one history (oldest first, no pads); the event `without` never happened."""
+    near = _rows_to_one(naive_matrix(dataset, 3, options.backward, without))
+    wide = _rows_to_one(naive_matrix(dataset, 50, 1.0, without))
+    width = dataset.item_count
+    newest = history[::-1]
+    found = {}
+    for n in (1, 2, 3):
+        power = np.linalg.matrix_power(near, n)
+        summed = sum(options.decay**k * power[item] for k, item in enumerate(newest[: options.last_items]))
+        found[f"step {n}"] = np.sqrt(summed)
+    found["sequence"] = np.sqrt(
+        sum(options.sequence_decay**k * wide[i] for k, i in enumerate(newest[: options.sequence_items]))
+    )
+    for name, table in (*texts.items(), ("fields", fields)):
+        scores = np.zeros(width)
+        for k, item in enumerate(newest[: options.last_items]):
+            scores += options.decay**k * np.array([_cosine(table[item], other) for other in table])
+        found[name] = scores
+    counts = dict.fromkeys(range(width), 0)
+    for event in dataset.row_events[dataset.rows("train")]:
+        counts[int(dataset.events[event])] += event != without
+    found["popularity"] = np.log([1 + counts[item] for item in range(width)])
+    found["seen"] = np.array([float(item in history) for item in range(width)])
+    return found
+
+
+def naive_weights(rows, ridge):
+    """``(S,)`` the best weights of ``[(values (n, S), truth)]``: mean negative log-likelihood and a ridge."""
+    deviation = np.concatenate([values for values, _ in rows]).std(0, ddof=1)
+
+    def loss(w):
+        total = 0.0
+        for values, truth in rows:
+            scores = values @ w
+            total += np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[truth]
+        return total / len(rows) + ridge * ((w * deviation) ** 2).sum()
+
+    return minimize(loss, np.zeros(len(deviation)), method="BFGS", options={"gtol": 1e-7}).x
+
+
+def _rows_to_one(matrix):
+    sums = matrix.sum(1, keepdims=True)
+    return np.divide(matrix, sums, out=np.zeros_like(matrix), where=sums > 0)
+
+
+def _cosine(one, other):
+    length = np.linalg.norm(one) * np.linalg.norm(other)
+    return one @ other / length if length else 0.0

@@ -1,0 +1,163 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recdistill.data.catalogue import Catalogue
+from recdistill.errors import ConfigError, DataError
+from recdistill.teachers import base
+from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
+from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher
+from recdistill.teachers.blend.weights import Candidates, fit, learn_weights
+from references.blend_teacher import naive_signals, naive_weights
+from references.graph_teacher import naive_matrix
+
+
+@pytest.fixture(scope="module")
+def shop(walks):
+    """The ring, with a colour and a shelf beside each title, and a number that no two items share."""
+    frame = walks.catalogue.frame.with_columns(
+        pl.Series("colour", [("red", "blue", "")[i % 3] for i in range(walks.item_count)]),
+        pl.Series("shelf", [f"all > shelf {i // 8}" for i in range(walks.item_count)]),
+        pl.Series("serial", [f"n{i}" for i in range(walks.item_count)]),
+    )
+    return replace(walks, catalogue=Catalogue(frame))
+
+
+@pytest.fixture(scope="module")
+def text(walks):
+    vectors = np.random.default_rng(3).normal(size=(walks.item_count, 6)).astype(np.float32)
+    vectors[-1] = 0  # an item without text
+    return vectors
+
+
+def history_of(dataset, row):
+    return dataset.events[dataset.offsets[dataset.row_sequences[row]] : dataset.row_events[row]]
+
+
+@pytest.mark.parametrize("options", [SignalOptions(), SignalOptions(2, 0.9, 1.0, 3, 0.5)])
+def test_signals_are_those_of_loops_without_a_training_rows_own_event(shop, text, options):
+    signals = Signals(shop, {"t": text}, options)
+    rows = np.concatenate([base.rows_to_teach(shop, ["train"])[::7], shop.rows("test")[::9]])
+    history = shop.histories(rows, 12)
+    found = {name: scores.numpy() for name, scores in signals(history, rows)}
+    assert list(found) == signals.names
+    texts, fields = {"t": centred(text)}, field_vectors(shop.catalogue).toarray()
+    for n, row in enumerate(rows):
+        own = shop.row_events[row] if shop.row_splits[row] in (0, 3) else None
+        expected = naive_signals(shop, history_of(shop, row), texts, fields, options, without=own)
+        assert list(expected) == signals.names
+        for name, scores in expected.items():
+            np.testing.assert_allclose(found[name][n], scores, atol=1e-4, err_msg=name)
+
+
+def test_histories_from_elsewhere_see_the_whole_graph(shop, text):
+    signals = Signals(shop, {"t": text})
+    rows = shop.rows("valid")
+    history = shop.histories(rows, 12)
+    for (name, known), (_, foreign) in zip(signals(history, rows), signals(history), strict=True):
+        torch.testing.assert_close(known, foreign, msg=name)
+
+
+def test_a_row_does_not_betray_its_target(make_dataset):
+    # Nobody but the row's own user ever went 0 -> 9; without the row it must look like the never-seen 10.
+    dataset = make_dataset([[0, 9, 1, 2], *[[0, 1, 2, 3, 4]] * 5, [5, 6, 7, 8, 5, 6]], item_count=11)
+    row = dataset.rows("train")[:1]
+    assert dataset.targets(row)[0] == 9
+    for name, scores in Signals(dataset)(dataset.histories(row, 5), row):
+        assert scores[0, 9] == scores[0, 10], name
+    assert naive_matrix(dataset, 3, 0.35)[0, 9] > 0
+
+
+def test_fields_are_what_items_share():
+    frame = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "d"],
+            "title": ["A", "B", "C", "D"],
+            "categories": ["toys > games", "toys > dolls", "", "toys > games"],
+            "asin": ["1", "2", "3", "4"],
+        }
+    )
+    vectors = field_vectors(Catalogue(frame)).toarray()
+    assert vectors.shape == (4, 2)  # toys and games; dolls and the numbers name one item each
+    likeness = vectors @ vectors.T
+    np.testing.assert_allclose(likeness[0, 3], 1)
+    assert 0 < likeness[0, 1] < 1
+    assert not vectors[2].any()
+    assert field_vectors(Catalogue(frame.select("item_id", "title"))) is None
+    assert field_vectors(Catalogue(frame.select("item_id", "title", "asin"))) is None
+
+
+def test_weights_are_the_likeliest():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(4, 9, size=60)
+    scale = np.array([0.1, 1.0, 30.0])
+    rows = [(rng.normal(size=(size, 3)) * scale, int(rng.integers(size))) for size in sizes]
+    first = np.cumsum([0, *sizes[:-1]])
+    found = fit(
+        Candidates(
+            torch.from_numpy(np.repeat(np.arange(60), sizes)),
+            torch.from_numpy(np.concatenate([values for values, _ in rows])).float(),
+            torch.from_numpy(first + np.array([truth for _, truth in rows])),
+        )
+    )
+    np.testing.assert_allclose(found.numpy() * scale, naive_weights(rows, 1e-3) * scale, atol=2e-3)
+
+
+def test_what_tells_the_truth_is_trusted(walks):
+    rng = np.random.default_rng(0)
+    table = torch.from_numpy(rng.normal(size=(walks.item_count, walks.item_count))).float()
+    ring = torch.eye(walks.item_count).roll(1, 1) + torch.eye(walks.item_count).roll(
+        2, 1
+    )  # how the users walk
+
+    def newest(history):
+        return history[np.arange(len(history)), (history >= 0).sum(1) - 1]
+
+    scorers = {
+        "truth": lambda history: 5 * ring[newest(history)],
+        "noise": lambda history: table[newest(history)],
+    }
+    weights = learn_weights(Signals(walks, scorers=scorers))
+    assert weights["truth"] > 0.3
+    assert abs(weights["noise"]) < 0.3
+
+
+def test_the_teacher_writes_checked_knowledge_and_beats_its_parts(shop, text):
+    teacher = BlendTeacher({"random": text}, item_embeddings=text, encoder="random")
+    rows, done = base.rows_to_teach(shop), []
+    known = teacher.teach(shop, rows, top_k=10, progress=done.append)
+    known.check(shop.targets(rows))
+    assert sum(done) == len(rows) == len(known.row_ids)
+    assert known.manifest["teacher"] == "blend"
+    assert known.manifest["weights"] == teacher.weights
+    scorer = BlendScorer(Signals(shop, {"random": text}), teacher.weights)
+    history = shop.histories(rows, 50)
+    scores = scorer.score_rows(rows, history) / teacher.temperature
+    expected = -scores.log_softmax(1)[np.arange(len(rows)), shop.targets(rows)]
+    np.testing.assert_allclose(known.target_distance, expected, atol=1e-4)
+    valid = shop.rows("valid")
+    by_hand = sum(
+        teacher.weights[name] * values for name, values in scorer.signals(shop.histories(valid, 50), valid)
+    )
+    torch.testing.assert_close(scorer(shop.histories(valid, 50)), by_hand)
+
+    def surprise(values):
+        return float(-values.log_softmax(1)[np.arange(len(valid)), shop.targets(valid)].mean())
+
+    whole = surprise(by_hand)
+    for name, values in scorer.signals(shop.histories(valid, 50), valid):
+        assert whole < surprise(teacher.weights[name] * values), name
+
+
+def test_a_blend_needs_validation_rows(make_dataset):
+    with pytest.raises(DataError, match="teach graph --no-tune"):
+        BlendTeacher().teach(make_dataset([[0, 1]]), np.array([0]))
+
+
+@pytest.mark.parametrize("wrong", [{"decay": 0.0}, {"last_items": 0}, {"backward": -1.0}, {"decay": 1.5}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match="teach blend"):
+        SignalOptions(**wrong)
