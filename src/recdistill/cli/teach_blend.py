@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,15 @@ def blend(
     rank: Rank = 128,
     whitening: Whitening = "pca",
     cache: Cache = None,
+    student: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run folder of a trained student, whose answers are one more signal; may be given several times. It "
+            "has learned from the training rows: its trust is that of other rows, so ask about those alone with "
+            "--splits valid,test, and let walks teach.",
+            show_default=False,
+        ),
+    ] = None,
     last_items: Annotated[int, typer.Option(help="How many of the last items speak.")] = 5,
     decay: Annotated[float, typer.Option(help="Weight of an item relative to the next.")] = 0.6,
     backward: Annotated[float, typer.Option(help="Weight of the reverse direction.")] = 0.35,
@@ -61,6 +71,8 @@ def blend(
         walks_of_teacher,
     )
     from recdistill.data.sequences import SequenceDataset
+    from recdistill.export import Recommender
+    from recdistill.export.as_teacher import require_teachers, scorer_of
     from recdistill.teachers import BlendTeacher, SignalOptions, rows_to_teach
 
     refuse_existing(out, overwrite)
@@ -68,10 +80,13 @@ def blend(
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
     options = SignalOptions(last_items=last_items, decay=decay, backward=backward)
     names = [name for name in dict.fromkeys(encoder or ["tfidf"]) if name != "none"]
+    students = [Recommender.load(run) for run in student or []]
+    require_teachers(students, data)
     texts = [encode_titles(data, name, cache or dataset / "text") for name in names]
     teacher = BlendTeacher(
         {text.encoder: text.vectors for text in texts},
         options,
+        scorers={f"student {n}": scorer_of([one]) for n, one in enumerate(students, 1)},
         item_embeddings=item_vectors(texts[0], rank, whitening) if texts else None,
         encoder=names[0] if names else None,
     )

@@ -130,9 +130,9 @@ class Signals:
         own = None if rows is None else self.near.own_transitions(rows)
         reached = start
         for n in range(1, STEPS + 1):
-            yield f"step {n}", torch.from_numpy(self.near.last_step(reached, own)).sqrt_()
-            if n < STEPS:
-                reached = self.near.step(reached, own)
+            scores = self.near.last_step(reached, own)  # (B, I); sparse again, as the start of the next step
+            reached = sparse.csr_array(scores) if n < STEPS else reached
+            yield f"step {n}", torch.from_numpy(scores).sqrt_()
         whole = spread(
             *last_items(history, self.options.sequence_items, self.options.sequence_decay),
             self.dataset.item_count,

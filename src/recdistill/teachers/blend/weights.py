@@ -103,7 +103,7 @@ def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
     targets = torch.from_numpy(signals.dataset.targets(rows))[:, None]
     chosen &= chosen.gather(1, targets)  # without its true item a row says nothing
     owner, item = chosen.nonzero(as_tuple=True)  # (n,)
-    renumbered = owner.unique(return_inverse=True)[1]
+    renumbered = torch.unique(owner, return_inverse=True)[1]
     truth = (item == targets[owner, 0]).nonzero().squeeze(1)  # one in each row that is left
     return Candidates(renumbered, torch.stack([one[owner, item] for one in scores], 1), truth)
 
