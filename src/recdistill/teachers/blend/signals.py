@@ -129,16 +129,16 @@ class Signals:
         start = spread(items, weight, self.dataset.item_count)  # (B, I) sparse
         own = None if rows is None else self.near.own_transitions(rows)
         reached = start
-        for n in range(1, STEPS + 1):
-            scores = self.near.last_step(reached, own)  # (B, I); sparse again, as the start of the next step
-            reached = sparse.csr_array(scores) if n < STEPS else reached
+        for n in range(1, STEPS):
+            scores, reached = self.near.both_steps(reached, own)
             yield f"step {n}", torch.from_numpy(scores).sqrt_()
+        yield f"step {STEPS}", torch.from_numpy(self.near.last_step(reached, own)).sqrt_()
         whole = spread(
             *last_items(history, self.options.sequence_items, self.options.sequence_decay),
             self.dataset.item_count,
         )
         own = None if rows is None else self.wide.own_transitions(rows)
-        yield "sequence", torch.from_numpy(self.wide.last_step(whole, own)).sqrt_()
+        yield "sequence", torch.from_numpy(self.wide.both_steps(whole, own)[0]).sqrt_()
         for name, table in self.texts.items():
             near = (table[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             yield name, near @ table.T

@@ -84,9 +84,10 @@ class TransitionGraph:
         self.matrix.eliminate_zeros()
         self.row_sums: Doubles = np.asarray(self.matrix.sum(axis=1), dtype=np.float64).ravel()  # (I,)
         self._columns = sparse.csr_array(self.matrix.T)
-        full = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2
+        #: Whether so many pairs follow each other that steps on it are dense.
+        self.is_full = self.matrix.nnz > _DENSE_FROM * shape[0] ** 2
         single = self._columns.astype(np.float32)
-        self._transposed = single.toarray() if full else single
+        self._transposed = single.toarray() if self.is_full else single
 
     def _edges(self, gap: int) -> tuple[Ints, Ints, Doubles]:
         """Return first item, second item and weight of all training pairs at one distance."""
@@ -139,20 +140,41 @@ class TransitionGraph:
     def last_step(self, weights: sparse.csr_array, own: OwnTransitions | None = None) -> Floats:
         """Return what `step` returns as a dense ``(B, I)`` float32 array: for a step that fills it, much faster."""
         scaled, unwanted = self._shares(weights, own)
+        unwanted.eliminate_zeros()
         result = np.empty(weights.shape, dtype=np.float32)
 
         def fill(start: int) -> None:
             part = slice(start, start + _BLOCK)
-            result[part] = (self._transposed @ scaled[part].T.astype(np.float32).toarray(order="C")).T
+            shares: Doubles = scaled[part].toarray()
+            result[part] = (self._transposed @ np.ascontiguousarray(shares.T, dtype=np.float32)).T
+            self._leave_out(result[part], shares, unwanted[part])
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(fill, range(0, len(result), _BLOCK)))
-        unwanted.eliminate_zeros()
-        row, column = unwanted.tocoo().coords
-        there = (scaled[row] * self._columns[column]).sum(axis=1)  # in double precision: see _RESIDUE
-        exact = np.asarray(there).ravel() - unwanted.data
-        result[row, column] = np.where(exact < _RESIDUE, 0.0, exact)
         return result
+
+    def _leave_out(self, result: Floats, shares: Doubles, unwanted: sparse.csr_array) -> None:
+        """Put ``shares @ A - unwanted`` where `unwanted` has entries, in double precision: see _RESIDUE."""
+        row, column = unwanted.tocoo().coords  # (n,)
+        first = self._columns.indptr[column]
+        counts = self._columns.indptr[column + 1] - first
+        entry = np.repeat(
+            np.arange(len(row)), counts
+        )  # whose sum each pair that leads to the column goes into
+        place = np.arange(len(entry)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        parts = shares[row[entry], self._columns.indices[place]] * self._columns.data[place]
+        exact = np.bincount(entry, parts, minlength=len(row)) - unwanted.data
+        result[row, column] = np.where(exact < _RESIDUE, 0.0, exact)
+
+    def both_steps(
+        self, weights: sparse.csr_array, own: OwnTransitions | None = None
+    ) -> tuple[Floats, sparse.csr_array]:
+        """Return what `step` returns twice: dense in float32, and sparse to step on from; the cheaper way for A."""
+        if self.is_full:
+            dense = self.last_step(weights, own)
+            return dense, sparse.csr_array(dense)
+        result = self.step(weights, own)
+        return result.toarray().astype(np.float32), result
 
     def _shares(
         self, weights: sparse.csr_array, own: OwnTransitions | None
