@@ -57,6 +57,47 @@ def test_graph_takes_weights_and_needs_no_text(folder, tmp_path):
     assert knowledge.coverage(data.row_ids[data.rows("train")]) == 0.0
 
 
+def test_blend_weighs_its_signals_and_says_how(folder, tmp_path):
+    output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", "--rank", 4, "--top-k", 10)
+    knowledge = load_knowledge(tmp_path / "k", SequenceDataset.load(folder), check=True)
+    weights = knowledge.manifest["weights"]
+    assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "tfidf", "popularity", "seen"}
+    assert knowledge.item_embeddings.shape == (24, 4)
+    assert knowledge.manifest["encoder"] == "tfidf"
+    assert f"step 2 {weights['step 2']:.3g}" in output
+    assert "blend (this teacher)" in output
+    assert knowledge.manifest["order_sensitivity"]["rows"] > 0
+
+
+def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
+    less = ["--without", "step 3", "--without", "popularity", "--encoder", "none", "--splits", "valid"]
+    teach("blend", "--dataset", folder, "--out", tmp_path / "k", *less, "--walks", 0)
+    knowledge = load_knowledge(tmp_path / "k")
+    assert set(knowledge.manifest["weights"]) == {"step 1", "step 2", "sequence", "seen"}
+    assert knowledge.item_embeddings is None
+    with pytest.raises(RecdistillError, match="Did you mean 'sequence'"):
+        teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--without", "sequences")
+    every = ["step 1", "step 2", "step 3", "sequence", "popularity"]
+    with pytest.raises(RecdistillError, match="no signal is left"):
+        teach(
+            "blend", "--dataset", folder, "--out", tmp_path / "other", "--encoder", "none",
+            *(word for name in every for word in ("--without", name)),
+        )  # fmt: skip
+    assert not (tmp_path / "other").exists()
+
+
+def test_blend_hears_trained_students(folder, tmp_path):
+    tiny = ["train.epochs=1", "student.embedding_size=8"]
+    call("distill", "--strategy", "none", "--dataset", folder, "--out", tmp_path / "r", *tiny)
+    asked = ["--student", tmp_path / "r", "--splits", "valid", "--walks", 2, "--walk-steps", 1]
+    output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", *asked)
+    assert "student 1" in load_knowledge(tmp_path / "k").manifest["weights"]
+    assert "2 walks of 1 steps" in output
+    call("refit", tmp_path / "r", "--out", tmp_path / "f")
+    with pytest.raises(RecdistillError, match="where a teacher is judged"):
+        teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--student", tmp_path / "f")
+
+
 @pytest.mark.parametrize("whitening", ["zca", "raw"])
 def test_embedding_writes_queries_and_items(folder, tmp_path, whitening):
     options = ["--epochs", 1, "--folds", 2, "--rank", 0, "--whitening", whitening, "--no-prefixes"]

@@ -47,6 +47,14 @@ def blend(
             show_default=False,
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A signal to leave out: step 1, step 2, step 3, sequence, an encoder's (its folder's name), fields, "
+            "popularity, seen; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     last_items: Annotated[int, typer.Option(help="How many of the last items speak.")] = 5,
     decay: Annotated[float, typer.Option(help="Weight of an item relative to the next.")] = 0.6,
     backward: Annotated[float, typer.Option(help="Weight of the reverse direction.")] = 0.35,
@@ -84,9 +92,10 @@ def blend(
     require_teachers(students, data)
     texts = [encode_titles(data, name, cache or dataset / "text") for name in names]
     teacher = BlendTeacher(
-        {text.encoder: text.vectors for text in texts},
+        {_short(text.encoder, names): text.vectors for text in texts},
         options,
         scorers={f"student {n}": scorer_of([one]) for n, one in enumerate(students, 1)},
+        without=without or (),
         item_embeddings=item_vectors(texts[0], rank, whitening) if texts else None,
         encoder=names[0] if names else None,
     )
@@ -98,3 +107,8 @@ def blend(
     weights = ", ".join(f"{name} {weight:.3g}" for name, weight in teacher.weights.items())
     print(f"weights: {weights}; temperature {teacher.temperature}")
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
+
+
+def _short(encoder: str, among: list[str]) -> str:
+    """Return the last part of an encoder's name, or all of it where another has the same."""
+    return encoder if sum(Path(one).name == Path(encoder).name for one in among) > 1 else Path(encoder).name

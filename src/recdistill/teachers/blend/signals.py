@@ -14,7 +14,7 @@ into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from recdistill.data.catalogue import Catalogue
 from recdistill.data.sequences import SequenceDataset
-from recdistill.errors import ConfigError
+from recdistill.errors import ConfigError, unknown_name
 from recdistill.teachers.base import Scorer
 from recdistill.teachers.graph.scorer import last_items, spread, unit_rows
 from recdistill.teachers.graph.transitions import TransitionGraph
@@ -35,6 +35,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 STEPS = 3
+SEEN = "seen"
 _PARTS = re.compile(r"[>|,;]")
 
 
@@ -87,6 +88,13 @@ class Signals:
     scorers
         More signals by name, from what scores any history: trained students, say. They are taken as they are, so
         their rows should not be those that they learned from.
+    without
+        Names of signals that are left out.
+
+    Raises
+    ------
+    ConfigError
+        A name in `without` is that of no signal, or none is left.
     """
 
     def __init__(
@@ -95,6 +103,7 @@ class Signals:
         texts: Mapping[str, Floats] | None = None,
         options: SignalOptions | None = None,
         scorers: Mapping[str, Scorer] | None = None,
+        without: Collection[str] = (),
     ) -> None:
         self.dataset = dataset
         self.options = options or SignalOptions()
@@ -107,16 +116,21 @@ class Signals:
         self.popularity = torch.from_numpy(np.log1p(dataset.popularity)).float()  # (I,)
         self._without_own = torch.from_numpy(np.log1p(np.maximum(dataset.popularity - 1, 0))).float()
         self.scorers = dict(scorers or {})
-
-    @property
-    def names(self) -> list[str]:
-        """The signals, in the order in which they are given."""
-        texts = [*self.texts, *(["fields"] if self.fields is not None else [])]
+        words = [*self.texts, *(["fields"] if self.fields is not None else [])]
         steps = [f"step {n}" for n in range(1, STEPS + 1)]
-        return [*steps, "sequence", *texts, "popularity", "seen", *self.scorers]
+        known = [*steps, "sequence", *words, "popularity", SEEN, *self.scorers]
+        for name in without:
+            if name not in known:
+                raise unknown_name("signal", name, known)
+        #: The signals, in the order in which they are given.
+        self.names = [name for name in known if name not in without]
+        if not set(self.names) - {SEEN}:
+            raise ConfigError(
+                f"no signal is left to rank by. Allowed: any of {', '.join(known)}, but not all of them without."
+            )
 
     def __call__(self, history: Ints, rows: Ints | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and ``(B, I)`` scores of every signal.
+        """Yield name and ``(B, I)`` scores of every signal in `names`.
 
         Parameters
         ----------
@@ -125,6 +139,9 @@ class Signals:
         rows
             ``(B,)`` positions of the dataset's rows that are asked about; None: of histories from elsewhere.
         """
+        return (one for one in self._all(history, rows) if one[0] in self.names)
+
+    def _all(self, history: Ints, rows: Ints | None) -> Iterator[tuple[str, Tensor]]:
         items, weight = last_items(history, self.options.last_items, self.options.decay)  # (B, k)
         start = spread(items, weight, self.dataset.item_count)  # (B, I) sparse
         own = None if rows is None else self.near.own_transitions(rows)
@@ -146,7 +163,7 @@ class Signals:
             shared = (start @ self.fields) @ self.fields.T
             yield "fields", torch.from_numpy(shared.toarray().astype(np.float32))
         yield "popularity", self._popularity(len(history), rows)
-        yield "seen", _seen(history, self.dataset.item_count)
+        yield SEEN, _seen(history, self.dataset.item_count)
         for name, scorer in self.scorers.items():
             yield name, scorer(history).float().log_softmax(1)
 

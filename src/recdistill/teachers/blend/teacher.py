@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -35,8 +35,8 @@ class BlendTeacher:
         ``(I, D)`` item vectors by the name of their encoder, for the signals of text; may be empty.
     options
         How a history is read.
-    scorers
-        More signals by name, see `Signals`.
+    scorers, without
+        More signals by name, and names of those that are left out, see `Signals`.
     length
         How much of a history the signals get.
     item_embeddings
@@ -53,6 +53,7 @@ class BlendTeacher:
         options: SignalOptions | None = None,
         *,
         scorers: Mapping[str, base.Scorer] | None = None,
+        without: Collection[str] = (),
         length: int = 50,
         item_embeddings: Floats | None = None,
         encoder: str | None = None,
@@ -60,6 +61,7 @@ class BlendTeacher:
         self.texts = dict(texts or {})
         self.options = options or SignalOptions()
         self.scorers = dict(scorers or {})
+        self.without = tuple(without)
         self.length = length
         self.item_embeddings = item_embeddings
         self.encoder = encoder
@@ -71,10 +73,12 @@ class BlendTeacher:
 
         Raises
         ------
+        ConfigError
+            A name in `without` is that of no signal.
         DataError
             Validation rows are missing, or say nothing.
         """
-        signals = Signals(dataset, self.texts, self.options, self.scorers)
+        signals = Signals(dataset, self.texts, self.options, self.scorers, self.without)
         self.weights = learn_weights(signals, length=self.length)
         return BlendScorer(signals, self.weights)
 

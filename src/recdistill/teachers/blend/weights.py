@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recdistill.errors import DataError
 from recdistill.teachers.base import some_rows
-from recdistill.teachers.blend.signals import Signals
+from recdistill.teachers.blend.signals import SEEN, Signals
 
 Ints = npt.NDArray[np.int64]
 
@@ -98,7 +98,7 @@ def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
     named = list(signals(signals.dataset.histories(rows, length), rows))
     scores = [values for name, values in named]
     some = min(_CANDIDATES, scores[0].shape[1])
-    best = [values.topk(some, 1).indices for name, values in named if name != "seen"]
+    best = [values.topk(some, 1).indices for name, values in named if name != SEEN]
     chosen = torch.zeros(scores[0].shape, dtype=torch.bool).scatter_(1, torch.cat(best, 1), value=True)
     targets = torch.from_numpy(signals.dataset.targets(rows))[:, None]
     chosen &= chosen.gather(1, targets)  # without its true item a row says nothing
