@@ -29,7 +29,6 @@ def naive_signals(dataset, history, texts, fields, options, without=None):
     for event in dataset.row_events[dataset.rows("train")]:
         counts[int(dataset.events[event])] += event != without
     found["popularity"] = np.log([1 + counts[item] for item in range(width)])
-    found["seen"] = np.array([float(item in history) for item in range(width)])
     return found
 
 

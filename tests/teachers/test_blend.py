@@ -10,7 +10,7 @@ from recdistill.errors import ConfigError, DataError
 from recdistill.teachers import base
 from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
 from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher
-from recdistill.teachers.blend.weights import Candidates, fit, learn_weights
+from recdistill.teachers.blend.weights import Candidates, best_of, fit, learn_weights
 from references.blend_teacher import naive_signals, naive_weights
 from references.graph_teacher import naive_matrix
 
@@ -104,6 +104,20 @@ def test_weights_are_the_likeliest():
         )
     )
     np.testing.assert_allclose(found.numpy() * scale, naive_weights(rows, 1e-3) * scale, atol=2e-3)
+
+
+def test_only_the_best_candidates_are_kept_and_rows_that_still_hold_the_truth():
+    values = torch.tensor([[1.0], [5.0], [3.0], [2.0], [9.0], [8.0], [7.0], [4.0]])
+    owner = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    every = Candidates(owner, values, torch.tensor([2, 3, 6]))  # places 1, 2 and 0 of their rows
+    kept = best_of(every, torch.tensor([1.0]), 2)
+    assert kept.owner.tolist() == [0, 0, 1, 1]
+    assert kept.values[:, 0].tolist() == [5.0, 3.0, 7.0, 4.0]
+    assert kept.truth.tolist() == [1, 2]
+    turned = best_of(every, torch.tensor([-1.0]), 1)
+    assert (turned.owner.tolist(), turned.values[:, 0].tolist(), turned.truth.tolist()) == ([0], [2.0], [0])
+    nobody = Candidates(owner[:3], values[:3], torch.tensor([0]))
+    assert best_of(nobody, torch.tensor([1.0]), 1) is nobody
 
 
 def test_what_tells_the_truth_is_trusted(walks):

@@ -61,7 +61,7 @@ def test_blend_weighs_its_signals_and_says_how(folder, tmp_path):
     output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", "--rank", 4, "--top-k", 10)
     knowledge = load_knowledge(tmp_path / "k", SequenceDataset.load(folder), check=True)
     weights = knowledge.manifest["weights"]
-    assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "tfidf", "popularity", "seen"}
+    assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "tfidf", "popularity"}
     assert knowledge.item_embeddings.shape == (24, 4)
     assert knowledge.manifest["encoder"] == "tfidf"
     assert f"step 2 {weights['step 2']:.3g}" in output
@@ -73,7 +73,7 @@ def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
     less = ["--without", "step 3", "--without", "popularity", "--encoder", "none", "--splits", "valid"]
     teach("blend", "--dataset", folder, "--out", tmp_path / "k", *less, "--walks", 0)
     knowledge = load_knowledge(tmp_path / "k")
-    assert set(knowledge.manifest["weights"]) == {"step 1", "step 2", "sequence", "seen"}
+    assert set(knowledge.manifest["weights"]) == {"step 1", "step 2", "sequence"}
     assert knowledge.item_embeddings is None
     with pytest.raises(RecdistillError, match="Did you mean 'sequence'"):
         teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--without", "sequences")

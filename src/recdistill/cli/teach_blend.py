@@ -51,7 +51,7 @@ def blend(
         list[str] | None,
         typer.Option(
             help="A signal to leave out: step 1, step 2, step 3, sequence, an encoder's (its folder's name), fields, "
-            "popularity, seen; may be given several times.",
+            "popularity; may be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +105,8 @@ def blend(
         knowledge = teacher.teach(data, rows, top_k=top_k, scorer=scorer, progress=bar)
         written = walks_of_teacher(bars, scorer, data, knowledge, walks, walk_steps)
     weights = ", ".join(f"{name} {weight:.3g}" for name, weight in teacher.weights.items())
-    print(f"weights: {weights}; temperature {teacher.temperature}")
+    repeats = "may be named" if scorer.repeats else "come last"
+    print(f"weights: {weights}; temperature {teacher.temperature}; items of the history {repeats}")
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
 
 

@@ -1,4 +1,4 @@
-"""What a blend hears: scores of all items from transitions, texts, fields, popularity, and the history itself.
+"""What a blend hears: scores of all items from transitions, texts, fields and popularity.
 
 Every signal turns a batch of histories into ``(B, I)`` scores, and leaves out what the target of a training row put
 into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the k-th newest item, k = 0, 1, ...::
@@ -8,7 +8,6 @@ into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the
     a text(j)     = Σ_{k<5} 0.6^k cos(z_{h_k}, z_j)     # z: vectors of the titles, centred
     fields(j)     = the same, z: TF-IDF of the parts of the other columns (categories, genres, brand)
     popularity(j) = log(1 + how often j was a target of training)
-    seen(j)       = 1 where j is in the history
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ from recdistill.errors import ConfigError, unknown_name
 from recdistill.teachers.base import Scorer
 from recdistill.teachers.graph.scorer import last_items, spread, unit_rows
 from recdistill.teachers.graph.transitions import TransitionGraph
-from recdistill.types import PAD, SPLITS
+from recdistill.types import SPLITS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 STEPS = 3
-SEEN = "seen"
 _PARTS = re.compile(r"[>|,;]")
 
 
@@ -118,13 +116,13 @@ class Signals:
         self.scorers = dict(scorers or {})
         words = [*self.texts, *(["fields"] if self.fields is not None else [])]
         steps = [f"step {n}" for n in range(1, STEPS + 1)]
-        known = [*steps, "sequence", *words, "popularity", SEEN, *self.scorers]
+        known = [*steps, "sequence", *words, "popularity", *self.scorers]
         for name in without:
             if name not in known:
                 raise unknown_name("signal", name, known)
         #: The signals, in the order in which they are given.
         self.names = [name for name in known if name not in without]
-        if not set(self.names) - {SEEN}:
+        if not self.names:
             raise ConfigError(
                 f"no signal is left to rank by. Allowed: any of {', '.join(known)}, but not all of them without."
             )
@@ -163,7 +161,6 @@ class Signals:
             shared = (start @ self.fields) @ self.fields.T
             yield "fields", torch.from_numpy(shared.toarray().astype(np.float32))
         yield "popularity", self._popularity(len(history), rows)
-        yield SEEN, _seen(history, self.dataset.item_count)
         for name, scorer in self.scorers.items():
             yield name, scorer(history).float().log_softmax(1)
 
@@ -204,10 +201,3 @@ def field_vectors(catalogue: Catalogue) -> sparse.csr_array | None:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in _PARTS.split(text) if part.strip()]
-
-
-def _seen(history: Ints, width: int) -> Tensor:
-    scores = torch.zeros(len(history), width)
-    row, column = np.nonzero(history != PAD)
-    scores[torch.from_numpy(row), torch.from_numpy(history[row, column])] = 1.0
-    return scores

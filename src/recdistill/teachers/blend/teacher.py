@@ -15,12 +15,13 @@ from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers import base
 from recdistill.teachers.blend.signals import SignalOptions, Signals
 from recdistill.teachers.blend.weights import learn_weights
+from recdistill.teachers.graph.scorer import push_back
 from recdistill.teachers.order import ORDER, order_sensitivity
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
 
 
 class BlendTeacher:
@@ -28,6 +29,7 @@ class BlendTeacher:
 
     The weights are those under which the true items of validation rows are likeliest, so that each source is trusted
     as far as it is right about rows that nobody learned from. The softmax of the scores is the teacher's distribution.
+    Validation decides, too, whether items of the history may come before others (`BlendScorer.repeats`).
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ class BlendTeacher:
         self.temperature = 1.0
 
     def scorer(self, dataset: SequenceDataset) -> BlendScorer:
-        """Learn the weights, and return what scores any history with them.
+        """Learn the weights, decide about repeats, and return what scores any history with both.
 
         Raises
         ------
@@ -80,7 +82,13 @@ class BlendTeacher:
         """
         signals = Signals(dataset, self.texts, self.options, self.scorers, self.without)
         self.weights = learn_weights(signals, length=self.length)
-        return BlendScorer(signals, self.weights)
+        kept = BlendScorer(signals, self.weights)
+        dropped = BlendScorer(signals, self.weights, repeats=False)
+        rows = base.some_rows(dataset.rows("valid"), 2048)
+        return max((kept, dropped), key=lambda one: self._quality(one, dataset, rows))
+
+    def _quality(self, scorer: BlendScorer, dataset: SequenceDataset, rows: Ints) -> float:
+        return base.ndcg(base.ranks_of_rows(scorer.score_rows, dataset, rows, length=self.length)[0])
 
     def teach(
         self,
@@ -121,6 +129,7 @@ class BlendTeacher:
             "encoder": self.encoder,
             "texts": list(self.texts),
             "weights": self.weights,
+            "repeats": scorer.repeats,
             "options": asdict(self.options),
             "own_transitions": "left out of training rows, exactly, in every step",
             ORDER: order_sensitivity(scorer, dataset, length=self.length),
@@ -147,11 +156,14 @@ class BlendScorer:
         What is added.
     weights
         One for each signal, by name.
+    repeats
+        Whether items of the history keep their scores; else they get the lowest of their row.
     """
 
-    def __init__(self, signals: Signals, weights: Mapping[str, float]) -> None:
+    def __init__(self, signals: Signals, weights: Mapping[str, float], *, repeats: bool = True) -> None:
         self.signals = signals
         self.weights = weights
+        self.repeats = repeats
 
     def __call__(self, history: Ints) -> Tensor:
         """Return ``(B, I)`` scores after each history of ``(B, L)``."""
@@ -165,4 +177,6 @@ class BlendScorer:
         total = torch.zeros(len(history), self.signals.dataset.item_count)
         for name, scores in self.signals(history, rows):
             total.add_(scores, alpha=self.weights[name])
+        if not self.repeats:
+            push_back(total, history)
         return total

@@ -129,7 +129,7 @@ class GraphScorer:
             near = (self.unit_text[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             scores.addmm_(near, self.unit_text.T, alpha=self.options.text_weight)
         if self.options.repeat_weight != 1:
-            self._push_back(scores, history)
+            push_back(scores, history, self.options.repeat_weight)
         return scores.add_(self._tie_break)
 
     def _transitions(self, items: Ints, weight: Floats, own: OwnTransitions | None) -> Floats:
@@ -142,13 +142,6 @@ class GraphScorer:
             start = sparse.csr_array(start + self.graph.step(second, own))
         return self.graph.last_step(start, own)
 
-    def _push_back(self, scores: Tensor, history: Ints) -> None:
-        """Move the scores of the history's items towards their row's lowest, in place."""
-        rows, columns = np.nonzero(history != PAD)
-        index = torch.from_numpy(rows), torch.from_numpy(history[rows, columns])
-        lowest = scores.amin(1)[index[0]]
-        scores[index] = lowest + self.options.repeat_weight * (scores[index] - lowest)
-
 
 def last_items(history: Ints, count: int, decay: float) -> tuple[Ints, Floats]:
     """Return the last `count` items, newest first, and their weights ``decay^k``, both ``(B, count)``.
@@ -160,6 +153,14 @@ def last_items(history: Ints, count: int, decay: float) -> tuple[Ints, Floats]:
     items = np.take_along_axis(history, np.maximum(index, 0), axis=1)
     weight = np.where(index >= 0, decay ** np.arange(count), 0.0).astype(np.float32)
     return np.maximum(items, 0), weight
+
+
+def push_back(scores: Tensor, history: Ints, keep: float = 0.0) -> None:
+    """Move the ``(B, I)`` scores of the history's items towards their row's lowest, in place, and `keep` that share."""
+    rows, columns = np.nonzero(history != PAD)
+    index = torch.from_numpy(rows), torch.from_numpy(history[rows, columns])
+    lowest = scores.amin(1)[index[0]]
+    scores[index] = lowest + keep * (scores[index] - lowest)
 
 
 def spread(items: Ints, weight: Floats, width: int) -> sparse.csr_array:
