@@ -43,7 +43,7 @@ def run_folder(
     from recdistill.runs import MANIFEST, exclusive, replaced
 
     with exclusive(folder, command, divided=divided):
-        _refuse_what_is_in_the_way(folder, config, overwrite)
+        _refuse_what_is_in_the_way(folder, config, command, overwrite)
         with replaced(folder, overwrite):
             place = folder.resolve()  # where a link points to
             place.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def run_folder(
                 raise
 
 
-def _refuse_what_is_in_the_way(folder: Path, config: RunConfig, overwrite: bool) -> None:
+def _refuse_what_is_in_the_way(folder: Path, config: RunConfig, command: str, overwrite: bool) -> None:
     from recdistill.config import read_config
     from recdistill.errors import RunError
     from recdistill.runs import MANIFEST, read_manifest
@@ -70,7 +70,9 @@ def _refuse_what_is_in_the_way(folder: Path, config: RunConfig, overwrite: bool)
     begun = (folder / "config.yaml").is_file()
     if overwrite:
         if not begun:
-            raise RunError(f"{folder} was not written by recdistill distill: it is not replaced.")
+            raise RunError(
+                f"{folder} was not written by recdistill {command}: it is not replaced. Choose another --out."
+            )
     elif begun:
         if read_config(folder / "config.yaml") != config:
             raise RunError(
