@@ -17,6 +17,7 @@ from recdistill.experiments import make_plan, reproduce
 from recdistill.experiments.published import TABLES, TEACHER, TEACHER_SECONDS, Match
 from recdistill.experiments.timing import teacher_time
 from recdistill.knowledge import audit_knowledge, load_knowledge, save_knowledge
+from recdistill.teachers import BlendTeacher, encode_text
 from recdistill.teachers.answer_time import clocked
 
 
@@ -106,6 +107,18 @@ def test_tables_1_and_6_measure_time(page, published, shop, out):
     assert (
         "dllm2rec against graph (teacher)" in six.tables[0].caption or "none against" in six.tables[0].caption
     )
+
+
+def test_a_blend_is_asked_again(shop, tmp_path):
+    data = SequenceDataset.load(shop.dataset)
+    known = BlendTeacher({"tfidf": encode_text(data.catalogue.titles).vectors}).teach(
+        data, data.rows("test"), top_k=5
+    )
+    save_knowledge(known, tmp_path / "k", dataset=data)
+    found = teacher_time(tmp_path / "k", data, shop.dataset, filter_seen=True, cache=tmp_path / "c")
+    assert found.rows == 40
+    assert 0 < found.wall < 10
+    assert found.cpu > 0
 
 
 def test_a_teacher_that_cannot_be_asked_again_tells_the_time_it_took(shop, tmp_path):

@@ -8,8 +8,8 @@ import torch
 from recdistill.data.catalogue import Catalogue
 from recdistill.errors import ConfigError, DataError
 from recdistill.teachers import base
-from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
-from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher
+from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors, joint_vectors
+from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher, scorer_from
 from recdistill.teachers.blend.weights import Candidates, best_of, fit, learn_weights
 from references.blend_teacher import naive_signals, naive_weights
 from references.graph_teacher import naive_matrix
@@ -164,6 +164,46 @@ def test_the_teacher_writes_checked_knowledge_and_beats_its_parts(shop, text):
     whole = surprise(by_hand)
     for name, values in scorer.signals(shop.histories(valid, 50), valid):
         assert whole < surprise(teacher.weights[name] * values), name
+
+
+def test_a_blend_is_built_again_from_its_manifest(shop, text):
+    teacher = BlendTeacher({"hub/encoder": text}, SignalOptions(decay=0.5), without=["step 2", "fields"])
+    first = teacher.scorer(shop)
+    assert "encoder" in teacher.weights
+    known = teacher.teach(shop, shop.rows("valid"), top_k=5, scorer=first)
+    again = scorer_from(known.manifest, shop, {"hub/encoder": text})
+    history = shop.histories(shop.rows("test"), 9)
+    torch.testing.assert_close(again(history), first(history))
+    weights = {**known.manifest["weights"], "student 1": 1.0}
+    with pytest.raises(ConfigError, match="student 1"):
+        scorer_from({**known.manifest, "weights": weights}, shop, {"hub/encoder": text})
+
+
+def test_encoders_of_one_name_are_told_apart(walks, text):
+    names = Signals(walks, {"a/model": text, "b/model": text, "c/other": text}).names
+    assert {"a/model", "b/model", "other"} < set(names)
+
+
+def test_items_of_the_history_come_last_where_nobody_buys_twice(walks, text):
+    scorer = BlendTeacher({"t": text}).scorer(walks)
+    history = walks.histories(walks.rows("valid"), 12)
+    kept = BlendScorer(scorer.signals, scorer.weights)(history)
+    dropped = BlendScorer(scorer.signals, scorer.weights, repeats=False)(history)
+    assert not torch.equal(kept, dropped)
+    for n, one in enumerate(history):
+        items = torch.from_numpy(one[one >= 0])
+        assert (dropped[n, items] == dropped[n].min()).all()
+        others = torch.ones(walks.item_count, dtype=torch.bool).index_fill(0, items, value=False)
+        torch.testing.assert_close(dropped[n, others], kept[n, others])
+
+
+def test_joint_vectors_hold_texts_and_fields_alike(shop, text):
+    vectors = joint_vectors({"t": text}, shop.catalogue)
+    shared = field_vectors(shop.catalogue)
+    assert vectors.shape == (shop.item_count, 6 + shared.shape[1] - 1)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:, :6], axis=1)[:-1], 1, rtol=1e-5)
+    assert not vectors[-1, :6].any()  # no text, but a shelf
+    assert np.linalg.norm(vectors[-1, 6:]) == pytest.approx(1, rel=1e-5)
 
 
 def test_a_blend_needs_validation_rows(make_dataset):

@@ -92,7 +92,7 @@ def blend(
     require_teachers(students, data)
     texts = [encode_titles(data, name, cache or dataset / "text") for name in names]
     teacher = BlendTeacher(
-        {_short(text.encoder, names): text.vectors for text in texts},
+        {text.encoder: text.vectors for text in texts},
         options,
         scorers={f"student {n}": scorer_of([one]) for n, one in enumerate(students, 1)},
         without=without or (),
@@ -108,8 +108,3 @@ def blend(
     repeats = "may be named" if scorer.repeats else "come last"
     print(f"weights: {weights}; temperature {teacher.temperature}; items of the history {repeats}")
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)
-
-
-def _short(encoder: str, among: list[str]) -> str:
-    """Return the last part of an encoder's name, or all of it where another has the same."""
-    return encoder if sum(Path(one).name == Path(encoder).name for one in among) > 1 else Path(encoder).name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,13 @@ from recdistill.knowledge import load_knowledge
 from recdistill.runs import MANIFEST, file_checksum, fingerprint, read_json, write_json
 from recdistill.teachers import GraphOptions, GraphScorer, encode_text
 from recdistill.teachers.answer_time import seconds_per_row
+from recdistill.teachers.blend import scorer_from
 
 __all__ = ["PassTime", "student_time", "teacher_time"]
 
 _K: Final = 20
 _REPEATS: Final = 3
-#: The history a graph teacher reads, as in `GraphTeacher`.
+#: The history that these teachers read, as in `GraphTeacher` and `BlendTeacher`.
 _GRAPH_LENGTH: Final = 50
 
 
@@ -61,32 +62,43 @@ def teacher_time(
 ) -> PassTime:
     """Measure a teacher that can be built from its knowledge folder, or return the time that it told.
 
-    A graph teacher is built again and asked; the others kept the time of their answers in their folder.
+    A teacher of transitions (graph, blend) is built again and asked; others kept the time of their answers.
     """
     manifest = load_knowledge(folder, dataset).manifest
     rows = len(dataset.rows("test"))
     each = seconds_per_row(folder)
     if each is not None:
         return PassTime(rows, each * rows, None, "as the teacher took to answer, on its own machine")
-    if manifest.get("teacher") != "graph":
+    if manifest.get("teacher") not in _BUILT_AGAIN:
         why = f"not measured: a {manifest.get('teacher')} teacher cannot be asked again from its knowledge"
         return PassTime(rows, None, None, why)
     key = fingerprint(file_checksum(folder / MANIFEST), str(filter_seen))
 
     def measure() -> PassTime:
         try:
-            vectors = _text(dataset, dataset_folder, manifest.get("encoder"))
+            scorer = _BUILT_AGAIN[manifest["teacher"]](manifest, dataset, dataset_folder)
         except RecdistillError as error:
             return PassTime(rows, None, None, f"not measured: {error}")
-        scorer = GraphScorer(dataset, vectors, GraphOptions(**manifest["options"]))
         return _measured(scorer, dataset, _GRAPH_LENGTH, filter_seen, "one thread of this machine")
 
     return _cached(cache, key, measure)
 
 
-def _text(dataset: SequenceDataset, folder: Path, encoder: str | None) -> Any:
-    if encoder is None:
-        return None
+def _graph(manifest: Mapping[str, Any], dataset: SequenceDataset, folder: Path) -> Scorer:
+    encoder = manifest.get("encoder")
+    text = None if encoder is None else _text(dataset, folder, encoder)
+    return GraphScorer(dataset, text, GraphOptions(**manifest["options"]))
+
+
+def _blend(manifest: Mapping[str, Any], dataset: SequenceDataset, folder: Path) -> Scorer:
+    texts = {encoder: _text(dataset, folder, encoder) for encoder in manifest["texts"]}
+    return scorer_from(manifest, dataset, texts)
+
+
+_BUILT_AGAIN: Final = {"graph": _graph, "blend": _blend}
+
+
+def _text(dataset: SequenceDataset, folder: Path, encoder: str) -> Any:
     return encode_text(dataset.catalogue.titles, encoder, cache=folder / "text").vectors
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,8 @@ class Signals:
     dataset
         Its training events make the graphs and the counts.
     texts
-        ``(I, D)`` item vectors by name, a zero vector where an item has no text.
+        ``(I, D)`` item vectors by the name of their encoder, a zero vector where an item has no text. The signal has
+        the last part of that name: ``all-MiniLM-L6-v2``.
     options
         How a history is read.
     scorers
@@ -108,8 +110,9 @@ class Signals:
         self.options = options or SignalOptions()
         self.near = TransitionGraph(dataset, max_gap=3, backward=self.options.backward)
         self.wide = TransitionGraph(dataset, max_gap=50, backward=1.0)
+        named = texts or {}
         self.texts = {
-            name: torch.from_numpy(unit_rows(centred(table))) for name, table in (texts or {}).items()
+            _short(name, named): torch.from_numpy(unit_rows(centred(table))) for name, table in named.items()
         }
         self.fields = field_vectors(dataset.catalogue)  # (I, F) sparse, or None
         self.popularity = torch.from_numpy(np.log1p(dataset.popularity)).float()  # (I,)
@@ -172,6 +175,11 @@ class Signals:
             index, targets = torch.from_numpy(train), torch.from_numpy(self.dataset.targets(rows[train]))
             scores[index, targets] = self._without_own[targets]
         return scores
+
+
+def _short(encoder: str, among: Collection[str]) -> str:
+    """Return the last part of an encoder's name, or all of it where another has the same."""
+    return encoder if sum(Path(one).name == Path(encoder).name for one in among) > 1 else Path(encoder).name
 
 
 def centred(vectors: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.sequences import SequenceDataset
+from recdistill.errors import ConfigError
 from recdistill.knowledge.knowledge import Knowledge
 from recdistill.teachers import base
 from recdistill.teachers.blend.signals import SignalOptions, Signals
@@ -145,6 +147,38 @@ class BlendTeacher:
             item_embeddings=self.item_embeddings,
             manifest=facts,
         )
+
+
+def scorer_from(
+    manifest: Mapping[str, Any], dataset: SequenceDataset, texts: Mapping[str, Floats]
+) -> BlendScorer:
+    """Return the scorer of a blend that has answered before, from the manifest of its knowledge.
+
+    Parameters
+    ----------
+    manifest
+        What `BlendTeacher.teach` wrote.
+    dataset
+        The one that it answered.
+    texts
+        The vectors of the encoders that the manifest names under ``texts``.
+
+    Raises
+    ------
+    ConfigError
+        It heard a trained student, which is not in the manifest.
+    """
+    weights = manifest["weights"]
+    options = SignalOptions(**manifest["options"])
+    every = Signals(dataset, texts, options).names
+    foreign = sorted(set(weights) - set(every))
+    if foreign:
+        raise ConfigError(
+            f"the blend heard {', '.join(foreign)}, which its knowledge does not hold. Teach it again: "
+            "recdistill teach blend"
+        )
+    signals = Signals(dataset, texts, options, without=[name for name in every if name not in weights])
+    return BlendScorer(signals, weights, repeats=manifest["repeats"])
 
 
 class BlendScorer:
