@@ -56,7 +56,10 @@ def _method_lines(planner: Planner, strategies: list[str]) -> None:
 
 
 def _best_lines(planner: Planner, strategies: list[str]) -> None:
-    """Add the plain student, tuned, and the preset as it is, whole and without one lever at a time."""
+    """Add the plain student, tuned, the preset, and the preset without one lever at a time.
+
+    Of several teachers the first is asked about the levers; with the others there is the whole preset alone.
+    """
     if strategies:
         raise ConfigError(
             f"best takes the preset best apart, not {', '.join(strategies)}. Leave --strategies out, or compare "
@@ -68,8 +71,8 @@ def _best_lines(planner: Planner, strategies: list[str]) -> None:
             chosen = recipe("best", **changes)
             section = merge(chosen.preset or {}, recipe_section(chosen))
             taught = bool(chosen.strategies or chosen.item_encoder)
-            if not taught and teacher is not planner.teachers[0]:
-                continue  # it is the same whoever teaches the others
+            if changes and teacher is not planner.teachers[0]:
+                continue
             title = titled(name, teacher) if taught else name
             label = f"{planner.student} ({planner.variant}) {title}"
             source = "best" if taught else PLAIN
