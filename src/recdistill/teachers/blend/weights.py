@@ -65,17 +65,21 @@ def learn_weights(signals: Signals, *, length: int = 50, max_rows: int = 4096) -
         There is no validation row, or no signal finds any of their items.
     """
     rows = some_rows(signals.dataset.rows("valid"), max_rows)
-    parts = [_candidates(signals, rows[i : i + _BATCH], length) for i in range(0, len(rows), _BATCH)]
-    if not sum(len(part.truth) for part in parts):
+    candidates = candidates_of(signals, rows, length)
+    if not len(candidates.truth):
         raise DataError(
             f"the weights of a blend are learned from validation rows, and of the {len(rows)} of dataset "
             f"{signals.dataset.name!r} no signal finds an item. Use: recdistill teach graph --no-tune"
         )
-    every = _joined(parts)
-    weights = fit(every)
+    return dict(zip(signals.names, settle(candidates).tolist(), strict=True))
+
+
+def settle(candidates: Candidates) -> Tensor:
+    """Return ``(S,)`` weights, fitted to all candidates, then to the best of them under the weights so far."""
+    weights = fit(candidates)
     for _ in range(_ROUNDS):
-        weights = fit(best_of(every, weights, _CANDIDATES))
-    return dict(zip(signals.names, weights.tolist(), strict=True))
+        weights = fit(best_of(candidates, weights, _CANDIDATES))
+    return weights
 
 
 def fit(candidates: Candidates) -> Tensor:
@@ -121,6 +125,12 @@ def best_of(candidates: Candidates, weights: Tensor, k: int) -> Candidates:
     return Candidates(renumbered, candidates.values[kept], where[candidates.truth[found]])
 
 
+def candidates_of(signals: Signals, rows: Ints, length: int) -> Candidates:
+    """Return the new items which any signal has among its hundred best, of the rows whose true item is one of them."""
+    parts = [_candidates(signals, rows[i : i + _BATCH], length) for i in range(0, len(rows), _BATCH)]
+    return _joined(parts)
+
+
 def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
     """Return the signals at the new items which any of them has among its best."""
     scores = [values for _, values in signals(signals.dataset.histories(rows, length), rows)]
@@ -137,6 +147,9 @@ def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
 
 
 def _joined(parts: list[Candidates]) -> Candidates:
+    if not parts:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Candidates(nothing, torch.empty(0, 0), nothing)
     rows = np.cumsum([0, *(len(part.truth) for part in parts)])
     places = np.cumsum([0, *(len(part.owner) for part in parts)])
     return Candidates(
