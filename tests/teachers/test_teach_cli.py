@@ -86,18 +86,6 @@ def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_blend_hears_trained_students(folder, tmp_path):
-    tiny = ["train.epochs=1", "student.embedding_size=8"]
-    call("distill", "--strategy", "none", "--dataset", folder, "--out", tmp_path / "r", *tiny)
-    asked = ["--student", tmp_path / "r", "--splits", "valid", "--walks", 2, "--walk-steps", 1]
-    output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", *asked)
-    assert "student 1" in load_knowledge(tmp_path / "k").manifest["weights"]
-    assert "2 walks of 1 steps" in output
-    call("refit", tmp_path / "r", "--out", tmp_path / "f")
-    with pytest.raises(RecdistillError, match="where a teacher is judged"):
-        teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--student", tmp_path / "f")
-
-
 @pytest.mark.parametrize("whitening", ["zca", "raw"])
 def test_embedding_writes_queries_and_items(folder, tmp_path, whitening):
     options = ["--epochs", 1, "--folds", 2, "--rank", 0, "--whitening", whitening, "--no-prefixes"]

@@ -38,15 +38,6 @@ def blend(
     rank: Rank = 128,
     whitening: Whitening = "pca",
     cache: Cache = None,
-    student: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Run folder of a trained student, whose answers are one more signal; may be given several times. It "
-            "has learned from the training rows: its trust is that of other rows, so ask about those alone with "
-            "--splits valid,test, and let walks teach.",
-            show_default=False,
-        ),
-    ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,8 +70,6 @@ def blend(
         walks_of_teacher,
     )
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.export import Recommender
-    from recdistill.export.as_teacher import require_teachers, scorer_of
     from recdistill.teachers import BlendTeacher, SignalOptions, rows_to_teach
 
     refuse_existing(out, overwrite)
@@ -88,13 +77,10 @@ def blend(
     rows = rows_to_teach(data, split_names(splits), prefixes=prefixes, select=selected_rows(select_row_ids))
     options = SignalOptions(last_items=last_items, decay=decay, backward=backward)
     names = [name for name in dict.fromkeys(encoder or ["tfidf"]) if name != "none"]
-    students = [Recommender.load(run) for run in student or []]
-    require_teachers(students, data)
     texts = [encode_titles(data, name, cache or dataset / "text") for name in names]
     teacher = BlendTeacher(
         {text.encoder: text.vectors for text in texts},
         options,
-        scorers={f"student {n}": scorer_of([one]) for n, one in enumerate(students, 1)},
         without=without or (),
         item_embeddings=item_vectors(texts[0], rank, whitening) if texts else None,
         encoder=names[0] if names else None,

@@ -78,7 +78,13 @@ def knowledge_of(
             f"{len(students)} students and the weights {weights}. Allowed: at least one student, and one weight "
             "above 0 for each. Name them with: recdistill teach student RUN [RUN ...] --weights 1,0.5"
         )
-    require_teachers(students, dataset)
+    for student in students:
+        require_fingerprint(student.dataset_fingerprint, dataset.fingerprint, "a student")
+        if student.learned:
+            raise ConfigError(
+                f"a student has learned from the {' and '.join(student.learned)} rows (recdistill refit), where a "
+                "teacher is judged. Allowed: the run that it was made from."
+            )
     table = torch.cat([_table(one, weight) for one, weight in zip(students, weights, strict=True)], dim=1)
     queries = np.empty((len(rows), table.shape[1]), dtype=np.float32)
 
@@ -107,25 +113,6 @@ def knowledge_of(
             "trained_on_these_rows": True,
         },
     )
-
-
-def require_teachers(students: Sequence[Recommender], dataset: SequenceDataset) -> None:
-    """Refuse students of another dataset, and those that learned from rows on which a teacher is judged.
-
-    Raises
-    ------
-    ConfigError
-        A student has learned from valid or test rows.
-    FingerprintError
-        A student was trained on another dataset.
-    """
-    for student in students:
-        require_fingerprint(student.dataset_fingerprint, dataset.fingerprint, "a student")
-        if student.learned:
-            raise ConfigError(
-                f"a student has learned from the {' and '.join(student.learned)} rows (recdistill refit), where a "
-                "teacher is judged. Allowed: the run that it was made from."
-            )
 
 
 def scorer_of(students: Sequence[Recommender], weights: Sequence[float] | None = None) -> Scorer:

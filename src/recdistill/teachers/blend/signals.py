@@ -87,8 +87,8 @@ class Signals:
     options
         How a history is read.
     scorers
-        More signals by name, from what scores any history: trained students, say. They are taken as they are, so
-        their rows should not be those that they learned from.
+        More signals by name, from what scores any history: a language model, say. Nothing is left out of what they
+        say about training rows, so they should not have learned from those.
     without
         Names of signals that are left out.
 

@@ -166,18 +166,18 @@ def scorer_from(
     Raises
     ------
     ConfigError
-        It heard a trained student, which is not in the manifest.
+        It heard a scorer from elsewhere, which is not in the manifest.
     """
     weights = manifest["weights"]
     options = SignalOptions(**manifest["options"])
-    every = Signals(dataset, texts, options).names
-    foreign = sorted(set(weights) - set(every))
+    signals = Signals(dataset, texts, options)
+    foreign = sorted(set(weights) - set(signals.names))
     if foreign:
         raise ConfigError(
             f"the blend heard {', '.join(foreign)}, which its knowledge does not hold. Teach it again: "
             "recdistill teach blend"
         )
-    signals = Signals(dataset, texts, options, without=[name for name in every if name not in weights])
+    signals.names = [name for name in signals.names if name in weights]
     return BlendScorer(signals, weights, repeats=manifest["repeats"])
 
 
