@@ -30,9 +30,10 @@ from recdistill.teachers.text import ItemText, encode_text, whiten
 from recdistill.teachers.text_query import EmbeddingOptions, TextQuery
 from recdistill.teachers.walks import default_count, take_walks
 
-#: Teachers that answer a dataset; the third, `precomputed`, has already answered.
-TEACHERS: dict[str, type[GraphTeacher] | type[EmbeddingTeacher]] = {
+#: Teachers that answer a dataset; one more, `precomputed`, has already answered.
+TEACHERS: dict[str, type[GraphTeacher] | type[BlendTeacher] | type[EmbeddingTeacher]] = {
     GraphTeacher.name: GraphTeacher,
+    BlendTeacher.name: BlendTeacher,
     EmbeddingTeacher.name: EmbeddingTeacher,
 }
 
