@@ -73,8 +73,7 @@ def test_every_lever_of_the_preset_can_be_left_out():
     assert rows["w/o ranking"].strategies == ()
     assert (rows["w/o teacher"].item_encoder, rows["w/o teacher"].strategies) == (None, ())
     assert rows["cross-entropy"].preset == {**whole.preset, "loss": {"name": "ce"}}
-    more = {"embedding_size": 128, "options": {"dropout": 0.4}}
-    assert rows["more dropout"].preset == {**whole.preset, "student": more}
+    assert rows["usual dropout"].preset == {**whole.preset, "student": {"embedding_size": 128, "options": {}}}
     assert rows["half the width"].preset["student"] == {**whole.preset["student"], "embedding_size": 64}
     assert recipe("best") == whole  # nothing of it was changed on the way
 

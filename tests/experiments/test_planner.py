@@ -164,14 +164,14 @@ def test_best_leaves_out_one_lever_at_a_time(shop):
         "w/o teacher",
         "cross-entropy",
         "half the width",
-        "more dropout",
+        "usual dropout",
         "repeats kept",
     ]
     assert [line.name for line in made.lines if line.study] == ["none"]  # the preset is taken as it is
     whole, plain = lines["best"].config, lines["none"].config
     assert (whole.loss.name, plain.loss.name) == ("sampled_ce", "ce")
-    assert whole.student.options == {}
-    assert lines["more dropout"].config.student.options == {"dropout": 0.4}
+    assert whole.student.options == {"dropout": 0.4}
+    assert lines["usual dropout"].config.student.options == {}
     assert lines["w/o teacher"].config.knowledge is None
     assert lines["w/o teacher"].kind == "student"
     for name, kept in (("w/o text", ["rrd"]), ("w/o ranking", []), ("cross-entropy", ["rrd"])):
