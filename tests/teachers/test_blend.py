@@ -8,7 +8,7 @@ import torch
 from recdistill.data.catalogue import Catalogue
 from recdistill.errors import ConfigError, DataError
 from recdistill.teachers import base
-from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors, joint_vectors
+from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
 from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher, scorer_from
 from recdistill.teachers.blend.weights import Candidates, best_of, fit, learn_weights
 from references.blend_teacher import naive_signals, naive_weights
@@ -195,15 +195,6 @@ def test_items_of_the_history_come_last_where_nobody_buys_twice(walks, text):
         assert (dropped[n, items] == dropped[n].min()).all()
         others = torch.ones(walks.item_count, dtype=torch.bool).index_fill(0, items, value=False)
         torch.testing.assert_close(dropped[n, others], kept[n, others])
-
-
-def test_joint_vectors_hold_texts_and_fields_alike(shop, text):
-    vectors = joint_vectors({"t": text}, shop.catalogue)
-    shared = field_vectors(shop.catalogue)
-    assert vectors.shape == (shop.item_count, 6 + shared.shape[1] - 1)
-    np.testing.assert_allclose(np.linalg.norm(vectors[:, :6], axis=1)[:-1], 1, rtol=1e-5)
-    assert not vectors[-1, :6].any()  # no text, but a shelf
-    assert np.linalg.norm(vectors[-1, 6:]) == pytest.approx(1, rel=1e-5)
 
 
 def test_a_blend_needs_validation_rows(make_dataset):

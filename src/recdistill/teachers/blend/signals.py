@@ -35,7 +35,6 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 STEPS = 3
-_FIELD_DIRECTIONS = 64
 _PARTS = re.compile(r"[>|,;]")
 
 
@@ -206,24 +205,6 @@ def field_vectors(catalogue: Catalogue) -> sparse.csr_array | None:
         return None
     vectorizer = TfidfVectorizer(analyzer=lambda one: one, min_df=2)
     return sparse.csr_array(vectorizer.fit_transform(parts), dtype=np.float32)
-
-
-def joint_vectors(texts: Mapping[str, Floats], catalogue: Catalogue) -> Floats:
-    """Return ``(I, D)`` what is known of each item in words, side by side: its text vectors, and its fields.
-
-    Each part is centred and has length 1, so that none outweighs the others; fields are reduced to 64 directions at
-    most. Whitened, they are item vectors that know all that the blend knows of a new item.
-    """
-    from sklearn.decomposition import TruncatedSVD
-
-    parts = [unit_rows(centred(table)) for table in texts.values()]
-    shared = field_vectors(catalogue)
-    if shared is not None:
-        width = min(_FIELD_DIRECTIONS, shared.shape[1] - 1)
-        if width > 0:
-            reduced = TruncatedSVD(width, random_state=0).fit_transform(shared)
-            parts.append(unit_rows(centred(np.asarray(reduced, dtype=np.float32))))
-    return np.concatenate(parts, axis=1)
 
 
 def _parts(text: str) -> list[str]:
