@@ -9,7 +9,6 @@ __all__ = [
     "BlendTeacher",
     "SignalOptions",
     "Signals",
-    "joint_vectors",
     "learn_weights",
     "scorer_from",
 ]
