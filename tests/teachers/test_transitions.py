@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recdistill.teachers import base
+from recdistill.teachers.graph import transitions
 from recdistill.teachers.graph.transitions import TransitionGraph
 from references.graph_teacher import naive_matrix
 
@@ -84,6 +85,22 @@ def test_the_dense_last_step_is_the_sparse_step(walks, with_own):
     graph = TransitionGraph(walks)
     own = graph.own_transitions(rows) if with_own else None
     np.testing.assert_allclose(graph.last_step(start, own), graph.step(start, own).toarray(), atol=1e-6)
+
+
+@pytest.mark.parametrize("density", [0.0, 1.0])
+def test_a_step_is_the_same_dense_and_sparse_whatever_the_graph(walks, monkeypatch, density):
+    monkeypatch.setattr(transitions, "_DENSE_FROM", density)
+    graph = TransitionGraph(walks, max_gap=2, backward=0.5)
+    assert graph.is_full == (density == 0.0)
+    rows = base.rows_to_teach(walks, ["train"])
+    weights = sparse.csr_array(np.random.default_rng(2).random((len(rows), 24)))
+    own = graph.own_transitions(rows)
+    dense, onward = graph.both_steps(weights, own)
+    expected = graph.step(weights, own).toarray()
+    np.testing.assert_allclose(dense, expected, atol=1e-6)
+    np.testing.assert_allclose(onward.toarray(), expected, atol=1e-6)
+    np.testing.assert_allclose(graph.last_step(weights, own), expected, atol=1e-6)
+    np.testing.assert_array_equal(dense == 0, expected == 0)  # what is left out is left out, to the last bit
 
 
 def test_overlapping_windows_count_each_transition_once(make_dataset):
