@@ -76,10 +76,13 @@ class TransitionGraph:
         self._is_target = np.zeros(len(dataset.events), dtype=bool)
         self._is_target[dataset.row_events[dataset.rows("train", prefixes=True)]] = True
         self._sequence = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
-        edges = [self._edges(gap) for gap in range(1, max_gap + 1)]
-        first, second, weight = (np.concatenate(part) for part in zip(*edges, strict=True))
         shape = (dataset.item_count, dataset.item_count)
-        forward = sparse.csr_array((weight, (first, second)), shape=shape)
+        forward = sparse.csr_array(shape, dtype=np.float64)
+        for gap in range(
+            1, max_gap + 1
+        ):  # one distance at a time: the pairs of all would not fit beside each other
+            first, second, weight = self._edges(gap)
+            forward = forward + sparse.csr_array((weight, (first, second)), shape=shape)
         self.matrix = sparse.csr_array(forward + backward * forward.T)  # (I, I)
         self.matrix.eliminate_zeros()
         self.row_sums: Doubles = np.asarray(self.matrix.sum(axis=1), dtype=np.float64).ravel()  # (I,)
