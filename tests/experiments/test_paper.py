@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from recdistill.evaluate.significance import holm
 from recdistill.experiments import make_plan, reproduce
 from recdistill.experiments.published import TABLES, TEACHER, TEACHER_SECONDS, Match
 from recdistill.experiments.timing import teacher_time
+from recdistill.export import Recommender
 from recdistill.knowledge import audit_knowledge, load_knowledge, save_knowledge
 from recdistill.teachers import BlendTeacher, encode_text
 from recdistill.teachers.answer_time import clocked
@@ -208,6 +210,22 @@ def test_best_without_the_preset_itself_still_tells_the_rest(shop, tmp_path):
     levers = [line["name"] for line in document.facts["students"]["sasrec"]["levers"]["lines"]]
     assert levers == ["none", "w/o ranking", "w/o teacher"]
     assert sum(note.startswith("FAILED") for note in document.notes) == len(plan.lines) - len(levers)
+
+
+def test_best_of_two_teachers_says_whose_validation_likes(shop, tmp_path):
+    shutil.copytree(shop.knowledge, tmp_path / "other")
+    teachers = [shop.knowledge, tmp_path / "other"]
+    plan = make_plan("best", shop.dataset, teachers, seeds=1, budget=0, words=shop.words)
+    document = reproduce(plan, tmp_path / "out", shop.dataset, teachers)
+    table = next(table for table in document.tables if table.title == "sasrec: which teacher")
+    runs = {run["name"]: run["folders"][0] for run in document.facts["students"]["sasrec"]["runs"]}
+    data = SequenceDataset.load(shop.dataset)
+    for name, value, _ in table.lines:
+        student = Recommender.load(tmp_path / "out" / runs[name])
+        found = student.evaluate(data, "valid", filter_seen=True).metrics((20,))["ndcg@20"]
+        assert value == f"{found:.4f}"
+    assert [line[0] for line in table.lines] == ["best [k]", "best [other]"]
+    assert [line[2] for line in table.lines].count("picked") == 1
 
 
 def test_failed_runs_are_said_and_left_out(shop, tmp_path):

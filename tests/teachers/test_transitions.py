@@ -87,20 +87,34 @@ def test_the_dense_last_step_is_the_sparse_step(walks, with_own):
     np.testing.assert_allclose(graph.last_step(start, own), graph.step(start, own).toarray(), atol=1e-6)
 
 
+@pytest.mark.parametrize("ratio", [0, 16, 1e9])
 @pytest.mark.parametrize("density", [0.0, 1.0])
-def test_a_step_is_the_same_dense_and_sparse_whatever_the_graph(walks, monkeypatch, density):
+@pytest.mark.parametrize("with_own", [True, False])
+def test_steps_are_repeated_sparse_steps_whatever_the_graph(walks, monkeypatch, density, ratio, with_own):
     monkeypatch.setattr(transitions, "_DENSE_FROM", density)
+    monkeypatch.setattr(transitions, "_FULL", ratio)
+    monkeypatch.setattr(transitions, "_NOT_FULL", ratio)
+    monkeypatch.setattr(transitions, "_BLOCK", 16)
     graph = TransitionGraph(walks, max_gap=2, backward=0.5)
     assert graph.is_full == (density == 0.0)
-    rows = base.rows_to_teach(walks, ["train"])
-    weights = sparse.csr_array(np.random.default_rng(2).random((len(rows), 24)))
-    own = graph.own_transitions(rows)
-    dense, onward = graph.both_steps(weights, own)
-    expected = graph.step(weights, own).toarray()
-    np.testing.assert_allclose(dense, expected, atol=1e-6)
-    np.testing.assert_allclose(onward.toarray(), expected, atol=1e-6)
-    np.testing.assert_allclose(graph.last_step(weights, own), expected, atol=1e-6)
-    np.testing.assert_array_equal(dense == 0, expected == 0)  # what is left out is left out, to the last bit
+    rows = base.rows_to_teach(walks)
+    assert len(rows) > 16
+    weights = np.random.default_rng(2).random((len(rows), walks.item_count))
+    weights[weights < 0.95] = 0  # two or so of the items
+    own = graph.own_transitions(rows) if with_own else None
+    expected = sparse.csr_array(weights)
+    found = list(graph.steps(sparse.csr_array(weights), own, 3))
+    assert len(found) == 3
+    for step in found:
+        expected = graph.step(expected, own)
+        assert step.dtype == np.float32
+        np.testing.assert_allclose(step, expected.toarray(), atol=1e-6)
+        # what is left out is left out, to the last bit
+        np.testing.assert_array_equal(step == 0, expected.toarray() == 0)
+        step[:] = np.nan  # what was given away is the caller's to write in
+    np.testing.assert_allclose(
+        graph.last_step(weights, own), graph.step(sparse.csr_array(weights), own).toarray(), atol=1e-6
+    )
 
 
 def test_overlapping_windows_count_each_transition_once(make_dataset):

@@ -16,6 +16,7 @@ from recdistill.students import SASRec, SequenceModel
 from recdistill.train import TrainOptions, distill
 from recdistill.train.cold_items import FACTORS, STRETCH, pick_cold_length, stretched
 from recdistill.train.distill import validation
+from recdistill.train.records import kept_metrics, settled_metric
 from shop import ITEMS, ring_dataset
 
 OPTIONS = {"embedding_size": 8, "variant": "modern", "max_length": 12}
@@ -94,6 +95,12 @@ def test_the_best_factor_on_validation_is_picked_and_kept(dataset: SequenceDatas
     assert [one["cold"] for one in told["tried"]] == pytest.approx(
         [part[cold].mean() for part in gains.values()]
     )
+    kept = chosen.evaluate(dataset, "valid", filter_seen=False).metrics((20,))["ndcg@20"]
+    assert settled_metric(tmp_path / "r") == ("ndcg@20", pytest.approx(kept))
+    assert kept_metrics(tmp_path / "r") == {"ndcg@20": pytest.approx(kept)}
+    assert settled_metric(tmp_path / "fixed") is None
+    epochs = fixed.evaluate(dataset, "valid", filter_seen=False).metrics((20,))
+    assert kept_metrics(tmp_path / "fixed")["ndcg@20"] == pytest.approx(epochs["ndcg@20"])
     before = (tmp_path / "r" / "best" / "model.safetensors").read_bytes()
     train(dataset, tmp_path / "r")  # a finished run is not stretched again
     assert (tmp_path / "r" / "best" / "model.safetensors").read_bytes() == before

@@ -125,6 +125,7 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
     from recdistill.experiments.results import rising_runs
     from recdistill.export import REPEATS
     from recdistill.runs import first_process
+    from recdistill.train.records import settled_metric
 
     if not first_process():
         run(config, folder)
@@ -135,6 +136,9 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
     ):
         write_config(config, folder / "config.yaml")
         made = run(config, folder, reporter=progress)
+    settled = settled_metric(folder)
+    if settled is not None:
+        print("with the length of cold items' vectors that validation picked: {} {:.4f}".format(*settled))
     if not made.spec.get(REPEATS, True):
         print("validation is better without the items of the history: this student never names them")
     if rising_runs([folder]):

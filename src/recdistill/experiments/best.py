@@ -37,7 +37,8 @@ def best_page(collected: Collected) -> tuple[list[Any], list[Picture], dict[str,
     for student in collected.plan.students:
         levers = compared(collected, student, _whole(collected, student), teachers=False)
         against = _against_all(collected, student)
-        found += [*tables(against), _levers(student, levers), runs_table(collected, student)]
+        found += [*tables(against), _levers(student, levers), *_teachers_apart(collected, student)]
+        found.append(runs_table(collected, student))
         title = f"{student} ({collected.plan.variant}): NDCG@20 and its difference from {against.reference}"
         pictures += [*picture_of(student, title, against), *slices_picture(against)]
         pictures += curves_picture(_curves(collected, student), "ndcg@20")
@@ -83,6 +84,18 @@ def _levers(student: str, report: Report) -> Table:
     return Table(
         f"{student}: one lever left out", columns, lines, [line.kind for line in report.lines], caption
     )
+
+
+def _teachers_apart(collected: Collected, student: str) -> list[Table]:
+    """Return the presets of several teachers as validation sees them, which alone may say whose to take."""
+    whole = {o.line.name: o.valid("ndcg@20") for o in collected.of(student) if o.line.row == _WHOLE}
+    told = {name: value for name, value in whole.items() if value is not None}
+    if len(told) < 2:
+        return []
+    picked = max(told, key=lambda name: told[name])
+    lines = [[name, f"{value:.4f}", "picked" if name == picked else ""] for name, value in told.items()]
+    caption = "Mean over seeds, of the students that were kept. The test rows have no say in whose teacher is taken."
+    return [Table(f"{student}: which teacher", ["model", "NDCG@20 valid", ""], lines, (), caption)]
 
 
 def _curves(collected: Collected, student: str) -> list[Any]:

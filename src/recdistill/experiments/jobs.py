@@ -17,7 +17,7 @@ from recdistill.data import SequenceDataset
 from recdistill.experiments.plan import Line, Plan, Study
 from recdistill.experiments.tuning import Tuned, read_tuned, tune_config
 from recdistill.runs import MANIFEST, read_json, write_json
-from recdistill.train.records import epoch_records
+from recdistill.train.records import best_epoch, epoch_records, kept_metrics
 
 __all__ = ["Job", "TrainJob", "TuneJob", "train_jobs", "tune_jobs", "tuned_values"]
 
@@ -106,14 +106,13 @@ class TrainJob:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Return epochs, training seconds, and the validation metrics and number of the best epoch of a run."""
+    """Return epochs, training seconds and the best epoch of a run, and the validation metrics of what it kept."""
     records = epoch_records(folder)
-    best: dict[str, Any] = next((record for record in reversed(records) if record.get("best")), {})
     return {
         "epochs": len(records),
         "seconds": round(sum(float(record["seconds"]) for record in records), 3),
-        "best_epoch": best.get("epoch"),
-        "valid": best.get("valid", {}),
+        "best_epoch": best_epoch(folder),
+        "valid": kept_metrics(folder),
     }
 
 

@@ -32,6 +32,7 @@ from recdistill.train.batches import BatchLoader, Supervision
 from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch, stretched
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
+from recdistill.train.records import COLD_ITEMS
 from recdistill.types import Task
 
 Coverage = Literal["error", "skip", "mask"]
@@ -228,7 +229,7 @@ def _settle_cold_items(
     if STRETCH in best.spec:
         return
     chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
-    write_json(folder / "cold_items.json", {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
+    write_json(folder / COLD_ITEMS, {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
     chosen.save(folder / "best")
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+#: What a run writes about the length of cold items' vectors that validation picked after the last epoch.
+COLD_ITEMS: Final = "cold_items.json"
 #: A run whose best epoch is in this last share of those allowed was cut short.
 _LAST_SHARE: Final = 0.1
 
@@ -20,6 +22,31 @@ def epoch_records(folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:  # a line that a killed process left unfinished
             break
     return records
+
+
+def kept_metrics(folder: Path) -> dict[str, float]:
+    """Return the validation metrics of the student that a run kept; empty where it has not kept one.
+
+    Where validation picked the length of cold items' vectors after the last epoch, that of `settled_metric`
+    alone.
+    """
+    settled = settled_metric(folder)
+    if settled is not None:
+        return dict([settled])
+    best = [record for record in epoch_records(folder) if record.get("best")]
+    return dict(best[-1].get("valid", {})) if best else {}
+
+
+def settled_metric(folder: Path) -> tuple[str, float] | None:
+    """Return by what validation picked the length of cold items' vectors, and its value with the one that was picked.
+
+    None where no length was picked. The metrics of the epochs are those of short vectors: lower, and not the student's.
+    """
+    path = folder / COLD_ITEMS
+    if not path.is_file():
+        return None
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return told["metric"], next(one["all"] for one in told["tried"] if one["factor"] == told["chosen"])
 
 
 def best_epoch(folder: Path) -> int | None:

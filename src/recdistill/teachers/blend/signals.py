@@ -146,23 +146,20 @@ class Signals:
         items, weight = last_items(history, self.options.last_items, self.options.decay)  # (B, k)
         start = spread(items, weight, self.dataset.item_count)  # (B, I) sparse
         own = None if rows is None else self.near.own_transitions(rows)
-        reached = start
-        for n in range(1, STEPS):
-            scores, reached = self.near.both_steps(reached, own)
+        for n, scores in enumerate(self.near.steps(start, own, STEPS), 1):
             yield f"step {n}", torch.from_numpy(scores).sqrt_()
-        yield f"step {STEPS}", torch.from_numpy(self.near.last_step(reached, own)).sqrt_()
         whole = spread(
             *last_items(history, self.options.sequence_items, self.options.sequence_decay),
             self.dataset.item_count,
         )
         own = None if rows is None else self.wide.own_transitions(rows)
-        yield "sequence", torch.from_numpy(self.wide.both_steps(whole, own)[0]).sqrt_()
+        yield "sequence", torch.from_numpy(next(self.wide.steps(whole, own))).sqrt_()
         for name, table in self.texts.items():
             near = (table[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             yield name, near @ table.T
         if self.fields is not None:
-            shared = (start @ self.fields) @ self.fields.T
-            yield "fields", torch.from_numpy(shared.toarray().astype(np.float32))
+            shared = self.fields @ (start @ self.fields).toarray().astype(np.float32).T  # (I, B)
+            yield "fields", torch.from_numpy(np.ascontiguousarray(shared.T))
         yield "popularity", self._popularity(len(history), rows)
         for name, scorer in self.scorers.items():
             yield name, scorer(history).float().log_softmax(1)
