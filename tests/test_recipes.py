@@ -65,6 +65,23 @@ def test_every_ablation_of_the_paper_is_a_recipe():
     assert [part for _, part, _ in recipe("dllm2rec", **table8["Hint"]).strategies] == ["importance", "hint"]
 
 
+def test_other_levers_take_the_place_of_the_presets_own():
+    whole = recipe("best")
+    rows = {name: recipe("best", **overrides) for name, overrides in ABLATIONS["levers"].items()}
+    assert rows.pop("best") == whole
+    for name, changed in rows.items():
+        differs = [
+            part
+            for part in ("strategies", "item_encoder", "preset")
+            if getattr(changed, part) != getattr(whole, part)
+        ]
+        assert len(differs) == 1, name
+    assert [part for _, part, _ in rows["soft labels too"].strategies] == ["rrd", "soft_labels"]
+    assert rows["soft labels"].strategies == ((2.0, "soft_labels", {"temperature": 1.0}),)
+    assert rows["two branches"].item_encoder[0] == "two_branch"
+    assert rows["one block"].preset["student"]["options"] == {"dropout": 0.4, "blocks": 1}
+
+
 def test_every_lever_of_the_preset_can_be_left_out():
     whole = recipe("best")
     rows = {name: recipe("best", **overrides) for name, overrides in ABLATIONS["best"].items()}

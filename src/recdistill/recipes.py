@@ -124,6 +124,9 @@ RECIPES: Final[dict[str, Recipe]] = {
 """The weights λ: the paper tunes λ_d in 0.1 .. 1.0, 0.5 is the middle; 0.7 and 0.3 are the code's README.
 A loss that sums over a list of 40 to 100 items (rrd, dcd, hetcomp) has 0.01: about the size of the student's own."""
 
+#: A teacher whose temperature was fitted to validation rows is learned from as it is.
+_CALIBRATED: Final[Options] = {"weight": 2.0, "temperature": 1.0}
+
 ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
     "table7": {
         "w/o all_r": {"importance": None},
@@ -150,8 +153,19 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "usual dropout": {"student": {"options": {}}},
         "repeats kept": {"train": {"repeats": "keep"}},
     },
+    "levers": {
+        "best": {},
+        "soft labels": {"rrd": None, "soft_labels": _CALIBRATED},
+        "soft labels too": {"soft_labels": _CALIBRATED},
+        "DLLM2Rec's ranking": {"rrd": None, "importance": {"variant": "corrected", **_PAPER}},
+        "first twenty": {"rrd": {"k": 20}},
+        "AlphaFuse": {"collaborative": None, "alphafuse": {}},
+        "two branches": {"collaborative": None, "two_branch": {}},
+        "gBCE": {"loss": {"name": "gbce"}, "train": {"negatives": 128}},
+        "one block": {"student": {"options": {"dropout": 0.4, "blocks": 1}}},
+    },
 }
-"""Rows of Tables 7 and 8, and of the preset `best`, as overrides:
+"""Rows of Tables 7 and 8, of the preset `best` without one lever, and with another in a lever's place, as overrides:
 ``recipe("dllm2rec", **ABLATIONS["table7"]["w/o w_c"])``."""
 
 

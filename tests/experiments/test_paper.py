@@ -19,6 +19,7 @@ from recdistill.experiments.published import TABLES, TEACHER, TEACHER_SECONDS, M
 from recdistill.experiments.timing import teacher_time
 from recdistill.export import Recommender
 from recdistill.knowledge import audit_knowledge, load_knowledge, save_knowledge
+from recdistill.recipes import ABLATIONS
 from recdistill.teachers import BlendTeacher, encode_text
 from recdistill.teachers.answer_time import clocked
 
@@ -201,6 +202,22 @@ def test_best_beside_everything_and_without_its_levers(page, shop):
     cost = next(table for table in document.tables if table.title == "Teachers")
     assert float(cost.lines[0][2].split()[0]) > 0  # the teacher's own time
     assert len(document.pictures) >= 3
+
+
+def test_levers_are_compared_with_the_preset(page):
+    document = page("levers", seeds=1)
+    levers = document.facts["students"]["sasrec"]["levers"]
+    names = [line["name"] for line in levers["lines"]]
+    assert levers["reference"] == "best"
+    assert names == ["none", *ABLATIONS["levers"]]
+    table = next(
+        table for table in document.tables if table.title == "sasrec: another lever in the place of one"
+    )
+    assert [line[0] for line in table.lines] == names
+    assert not any(note.startswith("FAILED") for note in document.notes)
+    shared = page("best", seeds=1).facts["students"]["sasrec"]["runs"]
+    runs = {run["name"]: run["folders"] for run in document.facts["students"]["sasrec"]["runs"]}
+    assert {run["name"]: run["folders"] for run in shared}["best"] == runs["best"]  # tables share their runs
 
 
 def test_best_without_the_preset_itself_still_tells_the_rest(shop, tmp_path):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1 .. table8, figure2, or best.")],
+    table: Annotated[str, typer.Argument(help="table1 .. table8, figure2, best or levers.")],
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE ...]", help="For every run that has the key.", show_default=False),
@@ -31,7 +31,9 @@ def reproduce(
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(help="paper or modern students; else the paper's, for best modern.", show_default=False),
+        typer.Option(
+            help="paper or modern students; else the paper's, for best and levers modern.", show_default=False
+        ),
     ] = None,
     strategies: Annotated[
         str | None,

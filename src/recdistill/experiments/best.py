@@ -26,6 +26,11 @@ from recdistill.runs import MANIFEST, read_json
 __all__ = ["best_page"]
 
 _WHOLE = "best"
+#: Table → what was done to the preset, and how to read it.
+_CHANGES = {
+    "best": ("one lever left out", "A loss without a lever is what it brings."),
+    "levers": ("another lever in the place of one", "A gain would be a reason to change the preset."),
+}
 _METRICS = ("hr@10", "ndcg@10", "hr@20", "ndcg@20")
 
 
@@ -37,7 +42,11 @@ def best_page(collected: Collected) -> tuple[list[Any], list[Picture], dict[str,
     for student in collected.plan.students:
         levers = compared(collected, student, _whole(collected, student), teachers=False)
         against = _against_all(collected, student)
-        found += [*tables(against), _levers(student, levers), *_teachers_apart(collected, student)]
+        found += [
+            *tables(against),
+            _levers(student, collected.plan.table, levers),
+            *_teachers_apart(collected, student),
+        ]
         found.append(runs_table(collected, student))
         title = f"{student} ({collected.plan.variant}): NDCG@20 and its difference from {against.reference}"
         pictures += [*picture_of(student, title, against), *slices_picture(against)]
@@ -67,7 +76,7 @@ def _against_all(collected: Collected, student: str) -> Report:
     return compare_results(results, data, reference=shown[0].line.name)
 
 
-def _levers(student: str, report: Report) -> Table:
+def _levers(student: str, table: str, report: Report) -> Table:
     columns = [
         "model",
         *(name.upper() for name in _METRICS),
@@ -80,10 +89,9 @@ def _levers(student: str, report: Report) -> Table:
         [line.name, *(show_value(line, name) for name in _METRICS), *show_difference(line.comparison)]
         for line in report.lines
     ]
-    caption = f"{show_question(report)}. {show_tests(report, len(lines) - 1)} A loss without a lever is what it brings."
-    return Table(
-        f"{student}: one lever left out", columns, lines, [line.kind for line in report.lines], caption
-    )
+    title, note = _CHANGES[table]
+    caption = f"{show_question(report)}. {show_tests(report, len(lines) - 1)} {note}"
+    return Table(f"{student}: {title}", columns, lines, [line.kind for line in report.lines], caption)
 
 
 def _teachers_apart(collected: Collected, student: str) -> list[Table]:

@@ -44,6 +44,7 @@ TITLES: Final = {
     "table8": "Table 8: ablation of the embedding part",
     "figure2": "Figure 2: sensitivity",
     "best": "The preset best, and what each of its levers brings",
+    "levers": "The preset best, and other levers in the place of its own",
 }
 Page = tuple[list[Any], list[Picture], dict[str, Any]]
 
@@ -248,4 +249,5 @@ _PAGES: Final[dict[str, Callable[[Collected], Page]]] = {
     "table8": _ablation,
     "figure2": sweep_page,
     "best": best_page,
+    "levers": best_page,
 }

@@ -27,6 +27,7 @@ _DROS: Final = "dros"
 _STUDENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "table5": ("gru4rec", "sasrec", _DROS),
     "best": ("sasrec",),
+    "levers": ("sasrec",),
 }
 
 
@@ -49,13 +50,14 @@ def make_plan(
     Parameters
     ----------
     table
-        ``table1`` .. ``table8``, ``figure2``, or ``best``: the preset, without one lever at a time.
+        ``table1`` .. ``table8``, ``figure2``; ``best``: the preset, without one lever at a time; ``levers``: with
+        another in a lever's place.
     dataset
         Dataset folder.
     knowledge
         Folders of the teachers.
     variant
-        ``paper`` or ``modern``; None: the paper's, and modern for ``best``.
+        ``paper`` or ``modern``; None: the paper's, and modern for ``best`` and ``levers``.
     students
         Names in `STUDENTS` or ``dros``; none: the paper's for this table.
     strategies
@@ -78,7 +80,7 @@ def make_plan(
     KnowledgeError
         The table needs a teacher and there is none.
     """
-    variant = variant or ("modern" if table == "best" else "paper")
+    variant = variant or ("modern" if table in ("best", "levers") else "paper")
     planner = Planner(
         table, dataset, _teachers(knowledge, data or SequenceDataset.load(dataset)), variant, words, budget
     )

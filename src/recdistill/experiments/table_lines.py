@@ -56,18 +56,18 @@ def _method_lines(planner: Planner, strategies: list[str]) -> None:
 
 
 def _best_lines(planner: Planner, strategies: list[str]) -> None:
-    """Add the plain student, tuned, the preset, and the preset without one lever at a time.
+    """Add the plain student, tuned, the preset, and the preset without one lever, or with another in its place.
 
     Of several teachers the first is asked about the levers; with the others there is the whole preset alone.
     """
     if strategies:
         raise ConfigError(
-            f"best takes the preset best apart, not {', '.join(strategies)}. Leave --strategies out, or compare "
-            "strategies with recdistill reproduce table5 --variant modern."
+            f"{planner.table} takes the preset best apart, not {', '.join(strategies)}. Leave --strategies "
+            "out, or compare strategies with recdistill reproduce table5 --variant modern."
         )
     planner.plain()
     for teacher in planner.teachers:
-        for name, changes in ABLATIONS["best"].items():
+        for name, changes in ABLATIONS[planner.table].items():
             chosen = recipe("best", **changes)
             section = merge(chosen.preset or {}, recipe_section(chosen))
             taught = bool(chosen.strategies or chosen.item_encoder)
@@ -159,4 +159,5 @@ LINES: Final = {
     "table8": _ablation_lines,
     "figure2": _sweep_lines,
     "best": _best_lines,
+    "levers": _best_lines,
 }
