@@ -229,19 +229,20 @@ def test_best_without_the_preset_itself_still_tells_the_rest(shop, tmp_path):
     assert sum(note.startswith("FAILED") for note in document.notes) == len(plan.lines) - len(levers)
 
 
-def test_best_of_two_teachers_says_whose_validation_likes(shop, tmp_path):
+def test_best_says_which_student_validation_picks(shop, tmp_path):
     shutil.copytree(shop.knowledge, tmp_path / "other")
     teachers = [shop.knowledge, tmp_path / "other"]
     plan = make_plan("best", shop.dataset, teachers, seeds=1, budget=0, words=shop.words)
     document = reproduce(plan, tmp_path / "out", shop.dataset, teachers)
-    table = next(table for table in document.tables if table.title == "sasrec: which teacher")
+    table = next(table for table in document.tables if table.title == "sasrec: what validation picks")
     runs = {run["name"]: run["folders"][0] for run in document.facts["students"]["sasrec"]["runs"]}
     data = SequenceDataset.load(shop.dataset)
     for name, value, _ in table.lines:
         student = Recommender.load(tmp_path / "out" / runs[name])
         found = student.evaluate(data, "valid", filter_seen=True).metrics((20,))["ndcg@20"]
         assert value == f"{found:.4f}"
-    assert [line[0] for line in table.lines] == ["best [k]", "best [other]"]
+    assert [line[0] for line in table.lines] == ["none", "best [k]", "best [other]"]
+    assert max(table.lines, key=lambda line: float(line[1]))[2] == "picked"
     assert [line[2] for line in table.lines].count("picked") == 1
 
 

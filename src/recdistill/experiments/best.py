@@ -7,6 +7,7 @@ from typing import Any
 from recdistill.evaluate import Report
 from recdistill.evaluate.tables import Table, show_difference, show_question, show_tests, show_value, tables
 from recdistill.experiments.blocks import (
+    NDCG,
     compared,
     duration,
     facts_of,
@@ -44,13 +45,13 @@ def best_page(collected: Collected) -> tuple[list[Any], list[Picture], dict[str,
         against = _against_all(collected, student)
         found += [
             *tables(against),
+            *_picked(collected, student),
             _levers(student, collected.plan.table, levers),
-            *_teachers_apart(collected, student),
         ]
         found.append(runs_table(collected, student))
         title = f"{student} ({collected.plan.variant}): NDCG@20 and its difference from {against.reference}"
         pictures += [*picture_of(student, title, against), *slices_picture(against)]
-        pictures += curves_picture(_curves(collected, student), "ndcg@20")
+        pictures += curves_picture(_curves(collected, student), NDCG)
         facts[student] = facts_of(against, collected, student) | {"levers": levers.to_dict()}
     return [*found, *_teachers(collected)], pictures, {"students": facts}
 
@@ -94,16 +95,19 @@ def _levers(student: str, table: str, report: Report) -> Table:
     return Table(f"{student}: {title}", columns, lines, [line.kind for line in report.lines], caption)
 
 
-def _teachers_apart(collected: Collected, student: str) -> list[Table]:
-    """Return the presets of several teachers as validation sees them, which alone may say whose to take."""
-    whole = {o.line.name: o.valid("ndcg@20") for o in collected.of(student) if o.line.row == _WHOLE}
-    told = {name: value for name, value in whole.items() if value is not None}
+def _picked(collected: Collected, student: str) -> list[Table]:
+    """Return the plain student and each teacher's as validation sees them: it alone may say which to take."""
+    named = {o.line.name: o.valid(NDCG) for o in collected.of(student) if o.line.row in (PLAIN, _WHOLE)}
+    told = {name: value for name, value in named.items() if value is not None}
     if len(told) < 2:
         return []
-    picked = max(told, key=lambda name: told[name])
-    lines = [[name, f"{value:.4f}", "picked" if name == picked else ""] for name, value in told.items()]
-    caption = "Mean over seeds, of the students that were kept. The test rows have no say in whose teacher is taken."
-    return [Table(f"{student}: which teacher", ["model", "NDCG@20 valid", ""], lines, (), caption)]
+    best = max(told, key=lambda name: told[name])
+    lines = [[name, f"{value:.4f}", "picked" if name == best else ""] for name, value in told.items()]
+    caption = (
+        "Mean over seeds, of the students that were kept. The test rows have no say in it: a teacher that is behind "
+        "the plain student can hold its own student back."
+    )
+    return [Table(f"{student}: what validation picks", ["model", "NDCG@20 valid", ""], lines, (), caption)]
 
 
 def _curves(collected: Collected, student: str) -> list[Any]:
