@@ -162,6 +162,7 @@ ABLATIONS: Final[dict[str, dict[str, Mapping[str, Options | None]]]] = {
         "AlphaFuse": {"collaborative": None, "alphafuse": {}},
         "two branches": {"collaborative": None, "two_branch": {}},
         "gBCE": {"loss": {"name": "gbce"}, "train": {"negatives": 128}},
+        "item prior": {"train": {"prior": "pick"}},
         "one block": {"student": {"options": {"dropout": 0.4, "blocks": 1}}},
     },
 }

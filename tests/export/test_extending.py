@@ -13,11 +13,12 @@ import torch
 import export_students as students
 from recdistill.data import Catalogue, SequenceDataset
 from recdistill.errors import DataError, RunError
-from recdistill.export import Recommender, export_recommender, extend_export
+from recdistill.export import PRIOR, Recommender, export_recommender, extend_export
 from recdistill.export.text_path import TextPath, through
 from recdistill.item_encoders import ITEM_ENCODERS, text_map
 from recdistill.teachers import encode_text
 from recdistill.teachers.text import ItemText, encode_further
+from recdistill.train.item_prior import with_prior
 from shop import ITEMS, ring_dataset
 
 WORDS = ["red", "blue", "old", "fast", "tin", "robot", "train", "bear", "farm", "castle", "ship", "moon"]
@@ -74,6 +75,26 @@ def test_without_cold_items_new_vectors_are_as_long_as_others(text: ItemText) ->
     torch.testing.assert_close(found, table.table().norm(dim=1).mean())
     assert text_map(ITEM_ENCODERS["ids"](ITEMS, 16)) is None
     assert not made(torch.zeros(2, 12)).any()
+
+
+def test_a_new_item_has_the_prior_of_one_that_nobody_bought(
+    data: SequenceDataset, text: ItemText, tmp_path: Path
+) -> None:
+    cold = np.zeros(ITEMS, dtype=bool)
+    cold[[3, 20, 39]] = True
+    unsold = replace(data, events=np.where(np.isin(data.events, [3, 20, 39]), 4, data.events))
+    made = with_prior(proved(unsold, text, "collaborative", cold=cold), unsold, 0.4, 0.0)
+    export_recommender(made, tmp_path / "rec", dataset=unsold)
+    exported = Recommender.load(tmp_path / "rec")
+    assert exported.spec[PRIOR] == [0.4, 0.0]
+    history = unsold.histories(unsold.rows("test")[:4], 8)
+    torch.testing.assert_close(exported.scorer()(history), made.scorer()(history), atol=1e-4, rtol=1e-4)
+    new = pl.DataFrame({"item_id": ["n1"], "title": ["moon castle"], "price": [1.0]})
+    extend_export(tmp_path / "rec", new, tmp_path / "rec2")
+    biases = Recommender.load(tmp_path / "rec2").model.item_bias
+    assert biases is not None
+    assert biases[-1] == biases[20] == 0.0
+    assert biases[4] > 0.4
 
 
 @pytest.mark.parametrize("table", ["float32", "int8"])

@@ -15,7 +15,7 @@ import torch
 from recdistill.data import Catalogue, SequenceDataset
 from recdistill.data.sequences import SPLIT_NAMES
 from recdistill.errors import ConfigError, DataError
-from recdistill.export import LEARNED, REPEATS, Recommender, export_recommender
+from recdistill.export import LEARNED, PRIOR, REPEATS, Recommender, export_recommender
 from recdistill.export.as_teacher import knowledge_of
 from recdistill.item_encoders import Collaborative
 from recdistill.losses import CE
@@ -91,6 +91,17 @@ def test_it_equals_a_training_on_a_dataset_cut_that_way(dataset: SequenceDataset
     for name, value in theirs.model.state_dict().items():
         assert torch.equal(ours.model.state_dict()[name], value), name
     assert theirs.dataset_fingerprint != ours.dataset_fingerprint == dataset.fingerprint
+
+
+def test_a_prior_is_counted_anew(dataset: SequenceDataset, tmp_path: Path) -> None:
+    view = dataset.learning_from("valid")
+    made = train(view, tmp_path / "r", cold_stretch=1.0, prior=(0.3, 0.0))
+    bare = train(view, tmp_path / "bare", cold_stretch=1.0)
+    sold = np.bincount(view.targets(view.rows("train")), minlength=view.item_count)
+    np.testing.assert_allclose(made.model.item_bias.detach(), 0.3 * np.log(1 + sold), rtol=1e-5)
+    assert bare.model.item_bias is None
+    assert made.spec[PRIOR] == [0.3, 0.0]
+    assert PRIOR not in bare.spec
 
 
 def test_the_last_epoch_is_kept_and_nothing_is_validated(dataset: SequenceDataset, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def carry_out(config: RunConfig, folder: Path, overwrite: bool) -> None:
         made = run(config, folder, reporter=progress)
     settled = settled_metric(folder)
     if settled is not None:
-        print("with the length of cold items' vectors that validation picked: {} {:.4f}".format(*settled))
+        print("with what validation picked at the end: {} {:.4f}".format(*settled))
     if not made.spec.get(REPEATS, True):
         print("validation is better without the items of the history: this student never names them")
     if rising_runs([folder]):

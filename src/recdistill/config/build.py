@@ -221,6 +221,7 @@ def run(
         if train["coverage"] == "error":  # the selected rows are covered; the others are meant not to be
             train["coverage"] = "mask"
     walks = _walks(config, dataset) if train.pop("walks") else None
+    prior = train.pop("prior") if config.refit.rows == "train" else config.refit.prior
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives", "coverage")}
     filter_seen = default_filter_seen(dataset) if config.filter_seen is None else config.filter_seen
     return distill(
@@ -236,6 +237,7 @@ def run(
         length=config.student.length,
         filter_seen=filter_seen,
         cold_stretch=config.refit.cold_stretch,
+        prior=None if prior == "none" else prior,
         reporter=reporter,
         **batches,
     )

@@ -9,7 +9,7 @@ from recdistill.config.overrides import merge, validate
 from recdistill.config.resolve import read_config
 from recdistill.config.schema import RunConfig
 from recdistill.errors import ConfigError, RunError
-from recdistill.export import REPEATS, Recommender
+from recdistill.export import PRIOR, REPEATS, Recommender
 from recdistill.train.checkpoints import read_progress
 from recdistill.train.cold_items import STRETCH
 from recdistill.train.records import best_epoch
@@ -18,8 +18,8 @@ from recdistill.train.records import best_epoch
 def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
     """Return the config of a run's last training.
 
-    The epochs, the rule for items of the history and the length of cold items' vectors are those that validation
-    picked in the run; the seed and all else stay.
+    The epochs, the rule for items of the history, the length of cold items' vectors and the item prior are those that
+    validation picked in the run; the seed and all else stay.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
         )
     spec, train = Recommender.load(folder).spec, config.train.model_dump()
     train |= {"epochs": _picked_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
-    refit: dict[str, Any] = {"rows": rows, "cold_stretch": spec.get(STRETCH), "run": str(folder.resolve())}
+    picked = {"cold_stretch": spec.get(STRETCH), "prior": spec.get(PRIOR)}
+    refit: dict[str, Any] = {"rows": rows, **picked, "run": str(folder.resolve())}
     return validate(merge(config.model_dump(), {"train": train, "refit": refit}))
 
 

@@ -98,6 +98,10 @@ class TrainConfig(Strict):
     supervision: Literal["last", "all"] = "last"
     negatives: int = Field(1, ge=1)
     coverage: Literal["error", "skip", "mask"] = "error"
+    prior: Literal["none", "pick"] = Field(
+        "none",
+        description="pick: validation says how much popularity, and being bought of late, count in the item biases",
+    )
     walks: bool = Field(
         False,
         description="learn from the sequences too that the teacher wrote itself (recdistill teach ... --walks)",
@@ -113,6 +117,7 @@ class RefitConfig(Strict):
     cold_stretch: float | None = Field(
         None, gt=0, description="length of cold items' vectors that the earlier run picked"
     )
+    prior: tuple[float, float] | None = Field(None, description="the item prior that the earlier run picked")
     run: str | None = Field(None, description="the earlier run")
 
 

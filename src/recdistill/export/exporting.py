@@ -29,7 +29,7 @@ from recdistill.export.graph import OPSET, require_onnx
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
 from recdistill.export.loss_of_tables import TableLoss, measure_table
 from recdistill.export.onnx_models import write_graphs
-from recdistill.export.recommender import LEARNED, REPEATS, Recommender
+from recdistill.export.recommender import LEARNED, PRIOR, REPEATS, Recommender
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
@@ -216,6 +216,7 @@ def export_config(recommender: Recommender, table: str, strategy: str | None = N
         "bias": model.item_bias is not None,
         "pad": PAD,
         REPEATS: bool(recommender.spec.get(REPEATS, True)),
+        PRIOR: recommender.spec.get(PRIOR),
         LEARNED: list(recommender.learned),
         "table": table,
         "opset": OPSET,

@@ -20,7 +20,7 @@ from recdistill.data import Catalogue
 from recdistill.errors import DataError, RunError
 from recdistill.export.exporting import ExportReport, export_recommender
 from recdistill.export.kinds import is_export
-from recdistill.export.recommender import Recommender
+from recdistill.export.recommender import PRIOR, Recommender
 from recdistill.export.text_path import TextPath, same_vectors, through
 from recdistill.item_encoders import Ids, TextMap
 from recdistill.runs import fingerprint, read_json
@@ -129,8 +129,9 @@ def extended(recommender: Recommender, path: TextPath, frame: pl.DataFrame, vect
     made = SequenceModel(model.student, entry, output, bias=model.item_bias is not None)
     if model.item_bias is not None:
         warm = np.setdiff1d(np.arange(count), recommender.cold)
-        seen = model.item_bias.detach()[torch.from_numpy(warm)]
-        further = seen.median().expand(frame.height)
+        like = recommender.cold if PRIOR in recommender.spec else warm  # nobody has bought a new item yet
+        given = model.item_bias.detach()[torch.from_numpy(like)]
+        further = (given.median() if len(given) else torch.zeros(())).expand(frame.height)
         made.item_bias = torch.nn.Parameter(torch.cat([model.item_bias.detach(), further]))
     catalogue = Catalogue(pl.concat([recommender.catalogue.frame, frame]))
     counts = recommender.popularity

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from recdistill.data import Catalogue
 from recdistill.errors import DataError, RecdistillError, RunError
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
-from recdistill.export.recommender import LEARNED, REPEATS, Recommender
+from recdistill.export.recommender import LEARNED, PRIOR, REPEATS, Recommender
 from recdistill.export.tables import unpack_table
 from recdistill.export.text_path import TextPath
 from recdistill.item_encoders import Ids
@@ -78,6 +78,8 @@ def read_export(folder: Path) -> Recommender:
         spec = {name: config[name] for name in ("student", "options", "tied", "bias")}
         if not config.get(REPEATS, True):
             spec[REPEATS] = False
+        if config.get(PRIOR):
+            spec[PRIOR] = [float(one) for one in config[PRIOR]]
         if config.get(LEARNED):
             spec[LEARNED] = list(config[LEARNED])
         cold = np.array(config["cold"], dtype=np.int64)

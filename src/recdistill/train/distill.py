@@ -15,7 +15,7 @@ from recdistill.data import SequenceDataset
 from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
-from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
+from recdistill.export import LEARNED, PRIOR, REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -30,9 +30,10 @@ from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
 from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch, stretched
+from recdistill.train.item_prior import pick_prior, with_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
-from recdistill.train.records import COLD_ITEMS
+from recdistill.train.records import COLD_ITEMS, ITEM_PRIOR
 from recdistill.types import Task
 
 Coverage = Literal["error", "skip", "mask"]
@@ -57,6 +58,7 @@ def distill(
     only: npt.ArrayLike | None = None,
     filter_seen: bool = False,
     cold_stretch: float | None = None,
+    prior: Literal["pick"] | tuple[float, float] | None = None,
     reporter: Reporter | None = None,
     on_best: Callable[[], None] | None = None,
 ) -> Recommender:
@@ -95,6 +97,9 @@ def distill(
         Whether validation leaves out the items of the history.
     cold_stretch
         Length of the vectors of cold items, see `recdistill.train.cold_items`; None: validation picks it.
+    prior
+        How much popularity, and being bought of late, count in the item biases, see `recdistill.train.item_prior`:
+        ``"pick"``: validation says; None: nothing.
     reporter
         Hears how training goes.
     on_best
@@ -172,6 +177,7 @@ def distill(
                 "batch_size": batch_size,
                 "filter_seen": filter_seen,
                 **({"learned": dataset.learned, "cold_stretch": cold_stretch} if dataset.learned else {}),
+                **({} if prior is None else {"prior": prior if prior == "pick" else list(prior)}),
                 "terms": [[1.0, settings(loss)], *([weight, settings(part)] for weight, part in strategies)],
                 **(
                     {}
@@ -198,6 +204,8 @@ def distill(
             _settle_cold_items(model, folder, dataset, filter_seen, options.metric)
         else:
             stretched(Recommender.load(folder / "best"), cold_stretch).save(folder / "best")
+        if prior is not None:
+            _settle_prior(prior, folder, dataset, filter_seen, options.metric)
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
 
@@ -231,6 +239,27 @@ def _settle_cold_items(
     chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
     write_json(folder / COLD_ITEMS, {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
     chosen.save(folder / "best")
+
+
+def _settle_prior(
+    prior: Literal["pick"] | tuple[float, float],
+    folder: Path,
+    dataset: SequenceDataset,
+    filter_seen: bool,
+    metric: str,
+) -> None:
+    """Put a prior into the item biases, once: the one that was given, or what validation picks."""
+    best = Recommender.load(folder / "best")
+    if PRIOR in best.spec:
+        return
+    if prior != "pick":
+        with_prior(best, dataset, *prior).save(folder / "best")
+    elif len(dataset.rows("valid")):
+        chosen, tried = pick_prior(best, dataset, filter_seen=filter_seen, metric=metric)
+        value = chosen.evaluate(dataset, "valid", filter_seen=filter_seen).per_row(metric).mean()
+        told = {"metric": metric, "chosen": chosen.spec[PRIOR], "value": float(value), "tried": tried}
+        write_json(folder / ITEM_PRIOR, told)
+        chosen.save(folder / "best")
 
 
 def validation(

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 #: What a run writes about the length of cold items' vectors that validation picked after the last epoch.
 COLD_ITEMS: Final = "cold_items.json"
+#: The same about the prior of the items.
+ITEM_PRIOR: Final = "item_prior.json"
 #: A run whose best epoch is in this last share of those allowed was cut short.
 _LAST_SHARE: Final = 0.1
 
@@ -27,8 +29,7 @@ def epoch_records(folder: Path) -> list[dict[str, Any]]:
 def kept_metrics(folder: Path) -> dict[str, float]:
     """Return the validation metrics of the student that a run kept; empty where it has not kept one.
 
-    Where validation picked the length of cold items' vectors after the last epoch, that of `settled_metric`
-    alone.
+    Where validation picked something after the last epoch, there is one alone, `settled_metric`.
     """
     settled = settled_metric(folder)
     if settled is not None:
@@ -38,15 +39,18 @@ def kept_metrics(folder: Path) -> dict[str, float]:
 
 
 def settled_metric(folder: Path) -> tuple[str, float] | None:
-    """Return by what validation picked the length of cold items' vectors, and its value with the one that was picked.
+    """Return by what validation picked the length of cold items' vectors or a prior, and the kept student's value.
 
-    None where no length was picked. The metrics of the epochs are those of short vectors: lower, and not the student's.
+    None where it picked neither. The metrics of the epochs are those of short vectors and of no prior: lower, and not
+    the student's.
     """
-    path = folder / COLD_ITEMS
-    if not path.is_file():
-        return None
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return told["metric"], next(one["all"] for one in told["tried"] if one["factor"] == told["chosen"])
+    if (folder / ITEM_PRIOR).is_file():  # it is picked last
+        told = json.loads((folder / ITEM_PRIOR).read_text(encoding="utf-8"))
+        return told["metric"], told["value"]
+    if (folder / COLD_ITEMS).is_file():
+        told = json.loads((folder / COLD_ITEMS).read_text(encoding="utf-8"))
+        return told["metric"], next(one["all"] for one in told["tried"] if one["factor"] == told["chosen"])
+    return None
 
 
 def best_epoch(folder: Path) -> int | None:
