@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from command import call, fails
 from recdistill.config import read_config, run, write_config
+from recdistill.data import SequenceDataset
 from recdistill.export import Recommender
 
 
@@ -46,6 +49,34 @@ def test_a_refit_keeps_what_validation_picked(shop: Path) -> None:
     table = call("compare", shop / "r", shop / "f", shop / "k")
     assert "refit on valid" in table
     assert "epoch" not in call("refit", shop / "r", "--out", shop / "f")  # it is there already
+
+
+def test_counts_alone_are_made_anew(shop: Path, capsys: Any, monkeypatch: Any) -> None:
+    words = ["student.embedding_size=16", "train.epochs=6", "train.learning_rate=0.01", "train.prior=pick"]
+    call("distill", "--dataset", shop / "d", "--strategy", "none", "--out", shop / "p", *words)
+    picked = Recommender.load(shop / "p")
+    often, lately = picked.spec["prior"]
+    assert (often, lately) != (0, 0)
+    said = call("refit", shop / "p", "--out", shop / "c", "--counts-only")
+    assert "epoch" not in said
+    made = Recommender.load(shop / "c")
+    assert (made.spec["prior"], made.learned) == ([often, lately], ("valid",))
+    data = SequenceDataset.load(shop / "d")
+    rows = np.flatnonzero(np.isin(data.row_splits, [0, 1]))  # training and validation
+    items, when = data.targets(rows), data.timestamps[data.row_events[rows]]
+    newest = items[when >= np.quantile(when, 0.98)]
+    counts = [np.log(1 + np.bincount(one, minlength=data.item_count)) for one in (items, newest)]
+    expected = often * counts[0] + lately * counts[1]
+    np.testing.assert_allclose(made.model.item_bias.detach(), expected, atol=1e-4)
+    for name, value in picked.model.state_dict().items():
+        if name != "item_bias":
+            assert torch.equal(made.model.state_dict()[name], value), name
+    assert "counts of valid" in call("compare", shop / "p", shop / "c")
+    call("refit", shop / "p", "--out", shop / "c", "--counts-only")  # it is there already
+    assert "train.prior=pick" in fails(
+        capsys, monkeypatch, "refit", shop / "r", "--out", shop / "x", "--counts-only"
+    )
+    assert not (shop / "x").exists()
 
 
 def test_all_rows_and_then_an_export(shop: Path) -> None:

@@ -19,13 +19,20 @@ def refit(
             help="valid: learn from the training and validation rows. all: from those of the test too, to be deployed."
         ),
     ] = "valid",
+    counts_only: Annotated[
+        bool,
+        typer.Option(
+            "--counts-only",
+            help="Do not train: let the item prior of a run with train.prior=pick count these rows. Seconds.",
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
 ) -> None:
     """Train a run's student once more, on the rows that picked its settings as well.
 
-    Epochs, the rule for items of the history and the length of cold items' vectors are those that validation picked
-    in the run. The teacher's knowledge stays as it is, and must cover the new rows. A refit that was stopped goes on
-    when the same command is given again.
+    Epochs, the rule for items of the history, the length of cold items' vectors and the item prior are those that
+    validation picked in the run. The teacher's knowledge stays as it is, and must cover the new rows. A refit that was
+    stopped goes on when the same command is given again.
     """
     from recdistill.cli.distill import carry_out
     from recdistill.config.refit import refit_config
@@ -34,6 +41,10 @@ def refit(
 
     folders = seed_folders(run)
     for folder in folders:
-        carry_out(refit_config(folder, rows), out if folder == run else out / folder.name, overwrite)
+        carry_out(
+            refit_config(folder, rows, counts_only=counts_only),
+            out if folder == run else out / folder.name,
+            overwrite,
+        )
     if first_process():
         print(f"next: recdistill {f'compare {run} {out}' if rows == 'valid' else f'export {out} --out rec/'}")

@@ -24,7 +24,8 @@ from recdistill.losses import LOSSES
 from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
-from recdistill.types import HELD_OUT
+from recdistill.train.distill import recount
+from recdistill.types import HELD_OUT, Split
 
 P = TypeVar("P", bound=nn.Module)
 
@@ -209,7 +210,10 @@ def run(
     """Carry out a config: load, build, distil. Returns the best student on validation."""
     dataset = dataset or SequenceDataset.load(config.dataset)
     if config.refit.rows != "train":
-        dataset = dataset.learning_from(*(HELD_OUT if config.refit.rows == "all" else ("valid",)))
+        further: tuple[Split, ...] = HELD_OUT if config.refit.rows == "all" else ("valid",)
+        if config.refit.counts_only:
+            return recount(Path(str(config.refit.run)), dataset, further, out)
+        dataset = dataset.learning_from(*further)
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None
     model = build_model(config, dataset.item_count, knowledge, dataset.cold_items)
     model = with_words(config, model, dataset)
@@ -221,7 +225,8 @@ def run(
         if train["coverage"] == "error":  # the selected rows are covered; the others are meant not to be
             train["coverage"] = "mask"
     walks = _walks(config, dataset) if train.pop("walks") else None
-    prior = train.pop("prior") if config.refit.rows == "train" else config.refit.prior
+    asked = train.pop("prior")
+    prior = asked if config.refit.rows == "train" else config.refit.prior
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives", "coverage")}
     filter_seen = default_filter_seen(dataset) if config.filter_seen is None else config.filter_seen
     return distill(

@@ -15,7 +15,7 @@ from recdistill.train.cold_items import STRETCH
 from recdistill.train.records import best_epoch
 
 
-def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
+def refit_config(folder: Path, rows: Literal["valid", "all"], *, counts_only: bool = False) -> RunConfig:
     """Return the config of a run's last training.
 
     The epochs, the rule for items of the history, the length of cold items' vectors and the item prior are those that
@@ -27,11 +27,13 @@ def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
         A finished run of one seed.
     rows
         ``valid``: train on the training and validation rows. ``all``: on those of the test as well.
+    counts_only
+        Do not train: let the item prior of the run's student count the rows.
 
     Raises
     ------
     ConfigError
-        The run is a last training itself, or one of mutual teaching.
+        The run is a last training itself, or one of mutual teaching; or its student has no prior to count.
     RunError
         It is not finished.
     """
@@ -47,9 +49,14 @@ def refit_config(folder: Path, rows: Literal["valid", "all"]) -> RunConfig:
             f"{folder / 'rounds' / '1' / 'teacher'}"
         )
     spec, train = Recommender.load(folder).spec, config.train.model_dump()
+    if counts_only and PRIOR not in spec:
+        raise ConfigError(
+            f"the student of {folder} has no item prior whose counts could be made anew. Allowed: a run that was "
+            "trained with train.prior=pick; others are trained anew by recdistill refit without --counts-only."
+        )
     train |= {"epochs": _picked_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
     picked = {"cold_stretch": spec.get(STRETCH), "prior": spec.get(PRIOR)}
-    refit: dict[str, Any] = {"rows": rows, **picked, "run": str(folder.resolve())}
+    refit: dict[str, Any] = {"rows": rows, **picked, "counts_only": counts_only, "run": str(folder.resolve())}
     return validate(merge(config.model_dump(), {"train": train, "refit": refit}))
 
 

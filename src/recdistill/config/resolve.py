@@ -126,7 +126,9 @@ def describe(config: RunConfig) -> str:
     if (method := method_of(config)) is not None:
         name = f"{name} + {method}"
     name = config.label or name
-    return name if config.refit.rows == "train" else f"{name}, refit on {config.refit.rows}"
+    if config.refit.rows == "train":
+        return name
+    return f"{name}, {'counts of' if config.refit.counts_only else 'refit on'} {config.refit.rows}"
 
 
 def method_of(config: RunConfig) -> str | None:

@@ -118,6 +118,9 @@ class RefitConfig(Strict):
         None, gt=0, description="length of cold items' vectors that the earlier run picked"
     )
     prior: tuple[float, float] | None = Field(None, description="the item prior that the earlier run picked")
+    counts_only: bool = Field(
+        False, description="no training: the earlier run's student, whose prior counts the new rows as well"
+    )
     run: str | None = Field(None, description="the earlier run")
 
 

@@ -20,6 +20,7 @@ from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
 from recdistill.runs import (
     MANIFEST,
+    file_checksum,
     fingerprint,
     read_manifest,
     require_fingerprint,
@@ -30,11 +31,11 @@ from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
 from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch, stretched
-from recdistill.train.item_prior import pick_prior, with_prior
+from recdistill.train.item_prior import pick_prior, recounted, with_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
 from recdistill.train.records import COLD_ITEMS, ITEM_PRIOR
-from recdistill.types import Task
+from recdistill.types import Split, Task
 
 Coverage = Literal["error", "skip", "mask"]
 
@@ -260,6 +261,21 @@ def _settle_prior(
         told = {"metric": metric, "chosen": chosen.spec[PRIOR], "value": float(value), "tried": tried}
         write_json(folder / ITEM_PRIOR, told)
         chosen.save(folder / "best")
+
+
+def recount(run: Path, dataset: SequenceDataset, learned: Sequence[Split], out: Path) -> Recommender:
+    """Write a run folder with the student of another, which has an item prior: it counts rows of further splits, too.
+
+    Raises
+    ------
+    RunError
+        `out` holds a run of another make.
+    """
+    student = run / "best" / "model.safetensors"
+    made = recounted(Recommender.load(run), dataset, *learned)
+    open_run(out, dataset, {"counts_only": file_checksum(student), "learned": list(learned)})
+    made.save(out / "best")
+    return made
 
 
 def validation(

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from recdistill.data import SequenceDataset
 from recdistill.evaluate import Evaluation
 from recdistill.evaluate.ranks import ask
-from recdistill.export import PRIOR, REPEATS, Recommender
+from recdistill.export import LEARNED, PRIOR, REPEATS, Recommender
+from recdistill.types import Split
 
 Ints = npt.NDArray[np.int64]
 
@@ -102,6 +103,25 @@ def with_prior(
     model.item_bias = nn.Parameter(prior if before is None else before.detach() + prior)
     spec = {**recommender.spec, "bias": True, PRIOR: [often, lately]}
     return replace(recommender, model=model.eval(), spec=spec)
+
+
+def recounted(recommender: Recommender, dataset: SequenceDataset, *learned: Split) -> Recommender:
+    """Return a copy whose prior counts the rows of further splits as well; nothing else of it is changed.
+
+    Parameters
+    ----------
+    recommender
+        With a prior (`PRIOR` in its spec) that was counted on the training rows.
+    dataset
+        The one that it was trained on.
+    *learned
+        ``valid``, ``test`` or both. Nothing can be measured on them any more.
+    """
+    often, lately = recommender.spec[PRIOR]
+    view = dataset.learning_from(*learned)
+    bare = with_prior(recommender, dataset, -often, -lately)
+    made = with_prior(bare, view, often, lately)
+    return replace(made, spec={**made.spec, LEARNED: list(learned)}, popularity=view.popularity)
 
 
 def _counts(dataset: SequenceDataset) -> tuple[Tensor, Tensor]:
