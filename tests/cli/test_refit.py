@@ -73,6 +73,10 @@ def test_counts_alone_are_made_anew(shop: Path, capsys: Any, monkeypatch: Any) -
             assert torch.equal(made.model.state_dict()[name], value), name
     assert "counts of valid" in call("compare", shop / "p", shop / "c")
     call("refit", shop / "p", "--out", shop / "c", "--counts-only")  # it is there already
+    call("refit", shop / "p", "--out", shop / "trained")
+    trained = Recommender.load(shop / "trained")
+    assert (trained.spec["prior"], trained.learned) == ([often, lately], ("valid",))
+    np.testing.assert_allclose(trained.model.item_bias.detach(), expected, atol=1e-4)
     assert "train.prior=pick" in fails(
         capsys, monkeypatch, "refit", shop / "r", "--out", shop / "x", "--counts-only"
     )
