@@ -119,6 +119,7 @@ def test_words_reach_both_models():
         ("words.name=kar", "cannot be set in mutual teaching"),
         ("train.coverage=skip", "each partner answers all rows"),
         ("train.walks=true", "its partner writes none"),
+        ("train.prior=pick", "its partner would learn from scores without it"),
         ("dataset=e", "it is said by --dataset"),
         ("ranks=fold", "Did you mean 'folds'"),
     ],

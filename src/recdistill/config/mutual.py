@@ -45,6 +45,7 @@ _OWN: Final = {
     "dataset": "it is said by --dataset",
     "train.coverage": "each partner answers all rows",
     "train.walks": "its partner writes none",
+    "train.prior": "its partner would learn from scores without it",
 }
 
 
@@ -132,7 +133,7 @@ def run_mutual(
     vectors = _item_embeddings(config, dataset, text)
     train = config.train.model_dump()
     batches = {key: train.pop(key) for key in ("batch_size", "supervision", "negatives")}
-    for key in ("coverage", "walks"):
+    for key in ("coverage", "walks", "prior"):
         train.pop(key)
     student = StudentSide(
         lambda: build_model(config, dataset.item_count, vectors, dataset.cold_items),
