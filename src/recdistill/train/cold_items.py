@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from recdistill.data import SequenceDataset
 from recdistill.export import Recommender
+from recdistill.runs import write_json
 from recdistill.students import SequenceModel
+from recdistill.train.records import COLD_ITEMS
 
 #: Multiples of the length in the saved table; the first, which leaves it, wins ties.
 FACTORS: Final = (1.0, 0.25, 0.5, 0.8, 1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5)
@@ -66,6 +69,20 @@ def pick_cold_length(
         for factor, part, one in zip(FACTORS, gains, served, strict=True)
     ]
     return stretched(recommender, FACTORS[chosen]), tried
+
+
+def settle_cold_items(
+    model: SequenceModel, folder: Path, dataset: SequenceDataset, filter_seen: bool, metric: str
+) -> None:
+    """Let validation pick the length of cold items' vectors, once, where nobody chose it and text forms them."""
+    if not length_is_open(model) or not len(dataset.rows("valid")):
+        return
+    best = Recommender.load(folder / "best")
+    if STRETCH in best.spec:
+        return
+    chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
+    write_json(folder / COLD_ITEMS, {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
+    chosen.save(folder / "best")
 
 
 def stretched(recommender: Recommender, factor: float) -> Recommender:

@@ -15,7 +15,7 @@ from recdistill.data import SequenceDataset
 from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
-from recdistill.export import LEARNED, PRIOR, REPEATS, ModelScorer, Recommender, fold
+from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -30,11 +30,10 @@ from recdistill.runs import (
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
-from recdistill.train.cold_items import FACTORS, STRETCH, length_is_open, pick_cold_length, stretch, stretched
-from recdistill.train.item_prior import pick_prior, recounted, with_prior
+from recdistill.train.cold_items import FACTORS, length_is_open, settle_cold_items, stretch, stretched
+from recdistill.train.item_prior import recounted, settle_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
-from recdistill.train.records import COLD_ITEMS, ITEM_PRIOR
 from recdistill.types import Split, Task
 
 Coverage = Literal["error", "skip", "mask"]
@@ -202,11 +201,11 @@ def distill(
     trainer.fit()
     if accelerator.is_main_process:
         if cold_stretch is None:
-            _settle_cold_items(model, folder, dataset, filter_seen, options.metric)
+            settle_cold_items(model, folder, dataset, filter_seen, options.metric)
         else:
             stretched(Recommender.load(folder / "best"), cold_stretch).save(folder / "best")
         if prior is not None:
-            _settle_prior(prior, folder, dataset, filter_seen, options.metric)
+            settle_prior(prior, folder, dataset, filter_seen, options.metric)
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
 
@@ -226,41 +225,6 @@ def _with_walks(
         check_strategies(strategies, told, "the teacher's answers along its walks")
     joined, taught, added = walks.join(dataset, knowledge)
     return joined, taught, None if row_ids is None else np.concatenate([row_ids, added])
-
-
-def _settle_cold_items(
-    model: SequenceModel, folder: Path, dataset: SequenceDataset, filter_seen: bool, metric: str
-) -> None:
-    """Let validation pick the length of cold items' vectors, once, where nobody chose it and text forms them."""
-    if not length_is_open(model) or not len(dataset.rows("valid")):
-        return
-    best = Recommender.load(folder / "best")
-    if STRETCH in best.spec:
-        return
-    chosen, tried = pick_cold_length(best, dataset, filter_seen=filter_seen, metric=metric)
-    write_json(folder / COLD_ITEMS, {"metric": metric, "chosen": chosen.spec[STRETCH], "tried": tried})
-    chosen.save(folder / "best")
-
-
-def _settle_prior(
-    prior: Literal["pick"] | tuple[float, float],
-    folder: Path,
-    dataset: SequenceDataset,
-    filter_seen: bool,
-    metric: str,
-) -> None:
-    """Put a prior into the item biases, once: the one that was given, or what validation picks."""
-    best = Recommender.load(folder / "best")
-    if PRIOR in best.spec:
-        return
-    if prior != "pick":
-        with_prior(best, dataset, *prior).save(folder / "best")
-    elif len(dataset.rows("valid")):
-        chosen, tried = pick_prior(best, dataset, filter_seen=filter_seen, metric=metric)
-        value = chosen.evaluate(dataset, "valid", filter_seen=filter_seen).per_row(metric).mean()
-        told = {"metric": metric, "chosen": chosen.spec[PRIOR], "value": float(value), "tried": tried}
-        write_json(folder / ITEM_PRIOR, told)
-        chosen.save(folder / "best")
 
 
 def recount(run: Path, dataset: SequenceDataset, learned: Sequence[Split], out: Path) -> Recommender:

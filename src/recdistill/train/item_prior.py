@@ -15,7 +15,8 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from recdistill.data import SequenceDataset
 from recdistill.evaluate import Evaluation
 from recdistill.evaluate.ranks import ask
 from recdistill.export import LEARNED, PRIOR, REPEATS, Recommender
+from recdistill.runs import write_json
+from recdistill.train.records import ITEM_PRIOR
 from recdistill.types import Split
 
 Ints = npt.NDArray[np.int64]
@@ -90,6 +93,27 @@ def pick_prior(
         for (often, lately), one in zip(tried, gains, strict=True)
     ]
     return with_prior(recommender, dataset, *tried[best]), told
+
+
+def settle_prior(
+    prior: Literal["pick"] | tuple[float, float],
+    folder: Path,
+    dataset: SequenceDataset,
+    filter_seen: bool,
+    metric: str,
+) -> None:
+    """Put a prior into the item biases, once: the one that was given, or what validation picks."""
+    best = Recommender.load(folder / "best")
+    if PRIOR in best.spec:
+        return
+    if prior != "pick":
+        with_prior(best, dataset, *prior).save(folder / "best")
+    elif len(dataset.rows("valid")):
+        chosen, tried = pick_prior(best, dataset, filter_seen=filter_seen, metric=metric)
+        value = chosen.evaluate(dataset, "valid", filter_seen=filter_seen).per_row(metric).mean()
+        told = {"metric": metric, "chosen": chosen.spec[PRIOR], "value": float(value), "tried": tried}
+        write_json(folder / ITEM_PRIOR, told)
+        chosen.save(folder / "best")
 
 
 def with_prior(
