@@ -117,6 +117,10 @@ def test_the_last_epoch_is_kept_and_nothing_is_validated(dataset: SequenceDatase
     assert torch.equal(ours[cold], 2 * theirs[cold])
     assert torch.equal(ours[~cold], theirs[~cold])
     assert (made.spec[STRETCH], plain.spec[STRETCH]) == (2.0, 1.0)
+    again = train(dataset.learning_from("valid"), tmp_path / "r", repeats="drop", cold_stretch=2.0)
+    assert torch.equal(
+        again.model.item_encoder.table(), ours
+    )  # a finished refit is not stretched a second time
 
 
 def test_rows_that_were_learned_from_are_not_asked(dataset: SequenceDataset, tmp_path: Path) -> None:

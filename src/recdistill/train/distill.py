@@ -30,7 +30,14 @@ from recdistill.runs import (
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
-from recdistill.train.cold_items import FACTORS, length_is_open, settle_cold_items, stretch, stretched
+from recdistill.train.cold_items import (
+    FACTORS,
+    STRETCH,
+    length_is_open,
+    settle_cold_items,
+    stretch,
+    stretched,
+)
 from recdistill.train.item_prior import recounted, settle_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
@@ -202,8 +209,8 @@ def distill(
     if accelerator.is_main_process:
         if cold_stretch is None:
             settle_cold_items(model, folder, dataset, filter_seen, options.metric)
-        else:
-            stretched(Recommender.load(folder / "best"), cold_stretch).save(folder / "best")
+        elif STRETCH not in (best := Recommender.load(folder / "best")).spec:  # a finished run has it already
+            stretched(best, cold_stretch).save(folder / "best")
         if prior is not None:
             settle_prior(prior, folder, dataset, filter_seen, options.metric)
     accelerator.wait_for_everyone()
