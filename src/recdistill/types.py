@@ -22,6 +22,8 @@ Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 #: The splits that a student is judged on.
 HELD_OUT: Final[tuple[Split, ...]] = ("valid", "test")
+#: Where a student's spec and a teacher's manifest name the splits that were learned from besides the training rows.
+LEARNED: Final = "learned"
 
 
 @dataclass(frozen=True)

@@ -123,3 +123,62 @@ def test_a_run_that_was_stopped_is_finished_first(
     said = fails(capsys, monkeypatch, "refit", folder, "--out", tmp_path / "x")
     assert "stopped before its end" in said
     assert not (tmp_path / "x").exists()
+
+
+def test_the_teacher_counts_the_same_rows(shop: Path, capsys: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    given = ["--dataset", shop / "d"]
+    said = call("teach", "again", shop / "k", *given, "--out", shop / "k2")
+    assert f"refit r/ --rows valid --knowledge {shop / 'k2'}" in said
+    one = shop / "r" / "seed-0"
+    call("refit", one, "--knowledge", shop / "k2", "--out", shop / "both")
+    call("refit", one, "--out", shop / "alone")
+    both, alone = (Recommender.load(shop / name) for name in ("both", "alone"))
+    assert both.learned == alone.learned == ("valid",)
+    assert any(
+        not torch.equal(value, alone.model.state_dict()[name])
+        for name, value in both.model.state_dict().items()
+    )
+    out = tmp_path / "table"
+    call("compare", one, shop / "both", shop / "k", shop / "k2", "--out", out)
+    table = (out / "report.md").read_text() if (out / "report.md").exists() else ""
+    table = table or "".join(path.read_text() for path in out.glob("*.md"))
+    lines = [
+        f"{name}{more} |"
+        for name in ("graph (teacher)", "popularity", "graph + text")
+        for more in ("", ", refit on valid")
+    ]
+    assert all(line in table for line in lines), table
+    plain = call("compare", one, shop / "k")
+    assert "refit on" not in plain
+    rows = SequenceDataset.load(shop / "d")
+    counted = np.bincount(rows.targets(np.flatnonzero(np.isin(rows.row_splits, [0, 1]))))
+    asked = rows.rows("test")
+    targets = rows.targets(asked)
+    ranks = (counted[None] >= counted[targets][:, None]).sum(1) - 1  # pessimistic, all items compete
+    hit = f"{(ranks < 20).mean():.4f}"
+    line = next(line for line in table.splitlines() if "popularity, refit on valid" in line)
+    assert hit in line
+
+
+def test_a_teacher_that_has_seen_the_answers_judges_nobody(
+    shop: Path, capsys: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    given, wrong = ["--dataset", shop / "d"], (capsys, monkeypatch)
+    call("teach", "again", shop / "k", *given, "--out", shop / "k3")
+    said = fails(
+        *wrong, "distill", *given, "--knowledge", shop / "k3", "--strategy", "rrd", "--out", tmp_path / "x"
+    )
+    assert "learned from the valid rows" in said
+    assert "recdistill refit" in said
+    for words in (["compare", shop / "k3"], ["knowledge", "audit", shop / "k3"]):
+        said = fails(*wrong, *words, *given, "--split", "valid")
+        assert "--split test" in said, words
+    assert "counted the valid rows already" in fails(
+        *wrong, "teach", "again", shop / "k3", *given, "--out", tmp_path / "x"
+    )
+    call("distill", *given, "--strategy", "none", "--out", tmp_path / "p", "train.epochs=1")
+    said = fails(*wrong, "refit", tmp_path / "p", "--knowledge", shop / "k3", "--out", tmp_path / "x")
+    assert "had no teacher" in said
+    assert not (tmp_path / "x").exists()
+    call("teach", "again", shop / "k", *given, "--rows", "all", "--out", shop / "k4")
+    assert "learned from all rows" in fails(*wrong, "compare", shop / "k4", *given)

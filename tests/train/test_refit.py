@@ -15,13 +15,14 @@ import torch
 from recdistill.data import Catalogue, SequenceDataset
 from recdistill.data.sequences import SPLIT_NAMES
 from recdistill.errors import ConfigError, DataError
-from recdistill.export import LEARNED, PRIOR, REPEATS, Recommender, export_recommender
+from recdistill.export import PRIOR, REPEATS, Recommender, export_recommender
 from recdistill.export.as_teacher import knowledge_of
 from recdistill.item_encoders import Collaborative
 from recdistill.losses import CE
 from recdistill.students import SASRec, SequenceModel
 from recdistill.train import BatchLoader, TrainOptions, distill
 from recdistill.train.cold_items import STRETCH
+from recdistill.types import LEARNED
 from shop import ITEMS, ring_dataset
 
 OPTIONS = {"embedding_size": 8, "variant": "modern", "max_length": 12}

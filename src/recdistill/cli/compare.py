@@ -52,7 +52,7 @@ def compare(
             line for folder in folders for line in round_results(folder, data, chosen, filter_seen=filtered)
         ]
     if baselines:
-        results += baseline_results(data, data_folder, chosen, filter_seen=filtered)
+        results += baseline_results(data, data_folder, chosen, filter_seen=filtered, beside=results)
     results += oracle_results(data, data_folder, chosen, filter_seen=filtered)
     report = compare_results(
         results, data, reference=choose_reference(results, reference), slices=slices, slice_name=slice_name

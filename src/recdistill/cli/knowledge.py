@@ -115,16 +115,19 @@ def audit(
 
     from recdistill.cli.results import protocol
     from recdistill.data.sequences import SequenceDataset
-    from recdistill.knowledge import audit_knowledge, load_knowledge, render_audit
+    from recdistill.knowledge import audit_knowledge, load_knowledge, render_audit, require_unlearned
     from recdistill.runs import atomic_file, write_json
     from recdistill.teachers import evaluate_baselines
 
     data = SequenceDataset.load(dataset)
     chosen, filtered = protocol(data, split, filter_seen)
     knowledge = load_knowledge(folder, data)
+    require_unlearned(knowledge, chosen, folder)
     other, top = (None, None) if run is None else _judge_run(run, data, chosen, filtered, k)
     free = (
-        evaluate_baselines(data, chosen, filter_seen=filtered, cache=dataset / "baselines")
+        evaluate_baselines(
+            data, chosen, filter_seen=filtered, learned=knowledge.learned, cache=dataset / "baselines"
+        )
         if baselines
         else None
     )

@@ -28,6 +28,7 @@ from recdistill.cli import (
     simulate,
     strategies,
     teach,
+    teach_again,
     teach_bi_encoder,
     teach_bigrec,
     teach_blend,
@@ -55,6 +56,7 @@ teach.app.command("item-head")(teach_item_head.item_head)
 teach.app.command("bi-encoder")(teach_bi_encoder.bi_encoder)
 teach.app.command("blend")(teach_blend.blend)
 teach.app.command("student")(teach_student.student)
+teach.app.command("again")(teach_again.again)
 teach.app.command("slim-items")(teach_slim_items.slim_items)
 teach.app.command("cost")(teach_cost.cost)
 app.add_typer(data.app, name="data")

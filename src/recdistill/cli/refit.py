@@ -19,6 +19,14 @@ def refit(
             help="valid: learn from the training and validation rows. all: from those of the test too, to be deployed."
         ),
     ] = "valid",
+    knowledge: Annotated[
+        Path | None,
+        typer.Option(
+            help="The teacher's answers when it has counted these rows, too (recdistill teach again); else those of "
+            "the run.",
+            show_default=False,
+        ),
+    ] = None,
     counts_only: Annotated[
         bool,
         typer.Option(
@@ -31,8 +39,8 @@ def refit(
     """Train a run's student once more, on the rows that picked its settings as well.
 
     Epochs, the rule for items of the history, the length of cold items' vectors and the item prior are those that
-    validation picked in the run. The teacher's knowledge stays as it is, and must cover the new rows. A refit that was
-    stopped goes on when the same command is given again.
+    validation picked in the run. The teacher's knowledge must cover the new rows. A refit that was stopped goes on when
+    the same command is given again.
     """
     from recdistill.cli.distill import carry_out
     from recdistill.config.refit import refit_config
@@ -42,7 +50,7 @@ def refit(
     folders = seed_folders(run)
     for folder in folders:
         carry_out(
-            refit_config(folder, rows, counts_only=counts_only),
+            refit_config(folder, rows, knowledge=knowledge, counts_only=counts_only),
             out if folder == run else out / folder.name,
             overwrite,
         )

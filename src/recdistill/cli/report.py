@@ -50,7 +50,9 @@ def report(
     data, data_folder = open_dataset(folders, dataset)
     chosen, filtered = protocol(data, split, filter_seen)
     results = [evaluate_path(folder, data, chosen, filter_seen=filtered) for folder in folders]
-    free = baseline_results(data, data_folder, chosen, filter_seen=filtered) if baselines else []
+    free = (
+        baseline_results(data, data_folder, chosen, filter_seen=filtered, beside=results) if baselines else []
+    )
     others = [*free, *oracle_results(data, data_folder, chosen, filter_seen=filtered)]
     found = compare_results([*results, *others], data, reference=choose_reference(results, reference))
     names = [line.name for line in found.lines]  # those of equal names are told apart

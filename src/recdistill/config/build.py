@@ -25,7 +25,6 @@ from recdistill.strategies import STRATEGIES, HetComp, Strategy
 from recdistill.students import STUDENTS, SequenceModel
 from recdistill.train import Reporter, TrainOptions, distill
 from recdistill.train.distill import recount
-from recdistill.types import HELD_OUT, Split
 
 P = TypeVar("P", bound=nn.Module)
 
@@ -209,11 +208,9 @@ def run(
 ) -> Recommender:
     """Carry out a config: load, build, distil. Returns the best student on validation."""
     dataset = dataset or SequenceDataset.load(config.dataset)
-    if config.refit.rows != "train":
-        further: tuple[Split, ...] = HELD_OUT if config.refit.rows == "all" else ("valid",)
-        if config.refit.counts_only:
-            return recount(Path(str(config.refit.run)), dataset, further, out)
-        dataset = dataset.learning_from(*further)
+    if config.refit.counts_only:
+        return recount(Path(str(config.refit.run)), dataset, config.refit.learned, out)
+    dataset = dataset.learning_from(*config.refit.learned)
     knowledge = load_knowledge(Path(config.knowledge), dataset) if config.knowledge else None
     model = build_model(config, dataset.item_count, knowledge, dataset.cold_items)
     model = with_words(config, model, dataset)

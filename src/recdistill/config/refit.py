@@ -15,7 +15,13 @@ from recdistill.train.cold_items import STRETCH
 from recdistill.train.records import best_epoch
 
 
-def refit_config(folder: Path, rows: Literal["valid", "all"], *, counts_only: bool = False) -> RunConfig:
+def refit_config(
+    folder: Path,
+    rows: Literal["valid", "all"],
+    *,
+    knowledge: Path | None = None,
+    counts_only: bool = False,
+) -> RunConfig:
     """Return the config of a run's last training.
 
     The epochs, the rule for items of the history, the length of cold items' vectors and the item prior are those that
@@ -27,13 +33,16 @@ def refit_config(folder: Path, rows: Literal["valid", "all"], *, counts_only: bo
         A finished run of one seed.
     rows
         ``valid``: train on the training and validation rows. ``all``: on those of the test as well.
+    knowledge
+        Answers of the run's teacher when it has learned from these rows as well; None: those that the run had.
     counts_only
         Do not train: let the item prior of the run's student count the rows.
 
     Raises
     ------
     ConfigError
-        The run is a last training itself, or one of mutual teaching; or its student has no prior to count.
+        The run is a last training itself, or one of mutual teaching; its student has no prior to count; or there is
+        other knowledge for a run that had no teacher, or that is not trained.
     RunError
         It is not finished.
     """
@@ -54,10 +63,18 @@ def refit_config(folder: Path, rows: Literal["valid", "all"], *, counts_only: bo
             f"the student of {folder} has no item prior whose counts could be made anew. Allowed: a run that was "
             "trained with train.prior=pick; others are trained anew by recdistill refit without --counts-only."
         )
+    told = {} if knowledge is None else _told(config, folder, knowledge, counts_only)
     train |= {"epochs": _picked_epoch(folder) + 1, "repeats": "keep" if spec.get(REPEATS, True) else "drop"}
     picked = {"cold_stretch": spec.get(STRETCH), "prior": spec.get(PRIOR)}
     refit: dict[str, Any] = {"rows": rows, **picked, "counts_only": counts_only, "run": str(folder.resolve())}
-    return validate(merge(config.model_dump(), {"train": train, "refit": refit}))
+    return validate(merge(config.model_dump(), {"train": train, "refit": refit, **told}))
+
+
+def _told(config: RunConfig, folder: Path, knowledge: Path, counts_only: bool) -> dict[str, Any]:
+    if config.knowledge is None or counts_only:
+        why = "is not trained with --counts-only" if counts_only else "had no teacher"
+        raise ConfigError(f"--knowledge {knowledge}: {folder} {why}. Allowed: refit without --knowledge.")
+    return {"knowledge": str(knowledge.resolve())}
 
 
 def _picked_epoch(folder: Path) -> int:

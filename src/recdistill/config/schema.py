@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recdistill.types import HELD_OUT, Split
+
 Options = dict[str, Any]
 
 
@@ -122,6 +124,11 @@ class RefitConfig(Strict):
         False, description="no training: the earlier run's student, whose prior counts the new rows as well"
     )
     run: str | None = Field(None, description="the earlier run")
+
+    @property
+    def learned(self) -> tuple[Split, ...]:
+        """Splits that are learned from besides the training rows."""
+        return {"train": (), "valid": HELD_OUT[:1], "all": HELD_OUT}[self.rows]
 
 
 class RunConfig(Strict):

@@ -106,6 +106,12 @@ class SequenceDataset:
             names.append(PREFIX)
         return np.flatnonzero(np.isin(self.row_splits, [SPLIT_NAMES.index(name) for name in names]))
 
+    def is_train(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Return ``(n,)``: which of the rows are training rows, without those of ``prefix``."""
+        codes = [SPLIT_NAMES.index(name) for name in ("train", *self.learned)]
+        told: npt.NDArray[np.bool_] = np.isin(self.row_splits[rows], codes)
+        return told
+
     def learning_from(self, *splits: Split) -> SequenceDataset:
         """Return a view in which rows of other splits are training rows, and are no longer asked.
 

@@ -14,7 +14,7 @@ from recdistill.data import SequenceDataset
 from recdistill.errors import unknown_name
 from recdistill.evaluate import Evaluation, Report, comparison_report, slice_masks
 from recdistill.experiments.apart import tell_apart
-from recdistill.experiments.results import Result
+from recdistill.experiments.results import Result, refit_on
 from recdistill.teachers import evaluate_baselines
 from recdistill.types import Split
 
@@ -22,11 +22,35 @@ Ints = npt.NDArray[np.int64]
 
 
 def baseline_results(
-    dataset: SequenceDataset, folder: Path, split: Split, *, filter_seen: bool
+    dataset: SequenceDataset,
+    folder: Path,
+    split: Split,
+    *,
+    filter_seen: bool,
+    beside: Sequence[Result] = (),
 ) -> list[Result]:
-    """Return the free baselines, tuned on validation; their ranks are kept under the dataset folder."""
-    found = evaluate_baselines(dataset, split, filter_seen=filter_seen, cache=folder / "baselines")
-    return [Result(name, "baseline", [evaluation]) for name, evaluation in found.items()]
+    """Return the free baselines, tuned on validation; their ranks are kept under the dataset folder.
+
+    Parameters
+    ----------
+    dataset, folder
+        The dataset and where it lies.
+    split, filter_seen
+        How they are ranked.
+    beside
+        The lines that they shall stand beside: the baselines learn from the splits that these learned from. Where the
+        lines differ in that, so do baselines, and each stands once.
+    """
+    results = []
+    for learned in dict.fromkeys([result.learned for result in beside] or [()]):
+        found = evaluate_baselines(
+            dataset, split, filter_seen=filter_seen, learned=learned, cache=folder / "baselines"
+        )
+        results += [
+            Result(refit_on(name, learned), "baseline", [evaluation], learned=learned)
+            for name, evaluation in found.items()
+        ]
+    return results
 
 
 def oracle_results(

@@ -14,7 +14,7 @@ from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation
 from recdistill.experiments.apart import settings_of
 from recdistill.export import Recommender
-from recdistill.knowledge import load_knowledge, teacher_evaluation
+from recdistill.knowledge import load_knowledge, require_unlearned, teacher_evaluation
 from recdistill.runs import MANIFEST, file_checksum, read_json, write_json
 from recdistill.train.mutual import round_folders
 from recdistill.train.records import best_epoch, still_rising
@@ -37,12 +37,15 @@ class Result:
         One a seed.
     settings
         What tells a run from others of its name: ``key -> value`` as in ``key=value`` words.
+    learned
+        Splits that it learned from besides the training rows.
     """
 
     name: str
     kind: Kind
     evaluations: Sequence[Evaluation]
     settings: Mapping[str, str] = field(default_factory=dict)
+    learned: tuple[Split, ...] = ()
 
 
 def seed_folders(run: Path) -> list[Path]:
@@ -74,7 +77,8 @@ def evaluate_run(run: Path, dataset: SequenceDataset, split: Split, *, filter_se
     alone = config.recipe in (None, "none") and not config.words.name  # mutual teaching has no strategy
     plain = alone and not config.strategies and config.item_encoder.name == "ids"
     evaluations = [_evaluate_folder(folder, dataset, split, filter_seen) for folder in folders]
-    return Result(describe(config), "student" if plain else "distilled", evaluations, settings_of(config))
+    kind: Kind = "student" if plain else "distilled"
+    return Result(describe(config), kind, evaluations, settings_of(config), config.refit.learned)
 
 
 def rising_runs(folders: Sequence[Path]) -> list[Path]:
@@ -111,9 +115,10 @@ def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, 
     Raises
     ------
     KnowledgeError
-        The teacher was not asked about every row of the split.
+        The teacher was not asked about every row of the split, or has learned from it.
     """
     knowledge = load_knowledge(folder, dataset)
+    require_unlearned(knowledge, split, folder)
     evaluation = teacher_evaluation(knowledge, dataset, split, filter_seen)
     rows = len(dataset.rows(split))
     if evaluation is None or len(evaluation) < rows:
@@ -122,7 +127,13 @@ def evaluate_knowledge(folder: Path, dataset: SequenceDataset, split: Split, *, 
             f"{folder} ranks the target of {known} of {rows} {split} rows, so the teacher cannot be compared. "
             "Make it with: recdistill teach ... --splits train,valid,test, or compare without it."
         )
-    return Result(f"{evaluation.name} (teacher)", "teacher", [evaluation])
+    name = refit_on(f"{evaluation.name} (teacher)", knowledge.learned)
+    return Result(name, "teacher", [evaluation], learned=knowledge.learned)
+
+
+def refit_on(name: str, learned: Sequence[Split]) -> str:
+    """Return the name of a line that learned from further splits, as `describe` has it for runs."""
+    return f"{name}, refit on {' and '.join(learned)}" if learned else name
 
 
 def round_results(run: Path, dataset: SequenceDataset, split: Split, *, filter_seen: bool) -> list[Result]:

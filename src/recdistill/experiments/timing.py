@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from recdistill.data import SequenceDataset
 from recdistill.errors import RecdistillError
@@ -13,16 +13,13 @@ from recdistill.evaluate import Scorer, measure_latency, top_items
 from recdistill.export import Recommender
 from recdistill.knowledge import load_knowledge
 from recdistill.runs import MANIFEST, file_checksum, fingerprint, read_json, write_json
-from recdistill.teachers import GraphOptions, GraphScorer, encode_text
+from recdistill.teachers.again import AGAIN, HISTORY_LENGTH, scorer_again
 from recdistill.teachers.answer_time import seconds_per_row
-from recdistill.teachers.blend import scorer_from
 
 __all__ = ["PassTime", "student_time", "teacher_time"]
 
 _K: Final = 20
 _REPEATS: Final = 3
-#: The history that these teachers read, as in `GraphTeacher` and `BlendTeacher`.
-_GRAPH_LENGTH: Final = 50
 
 
 @dataclass(frozen=True)
@@ -64,42 +61,26 @@ def teacher_time(
 
     A teacher of transitions (graph, blend) is built again and asked; others kept the time of their answers.
     """
-    manifest = load_knowledge(folder, dataset).manifest
+    knowledge = load_knowledge(folder, dataset)
+    manifest = knowledge.manifest
     rows = len(dataset.rows("test"))
     each = seconds_per_row(folder)
     if each is not None:
         return PassTime(rows, each * rows, None, "as the teacher took to answer, on its own machine")
-    if manifest.get("teacher") not in _BUILT_AGAIN:
+    if manifest.get("teacher") not in AGAIN:
         why = f"not measured: a {manifest.get('teacher')} teacher cannot be asked again from its knowledge"
         return PassTime(rows, None, None, why)
     key = fingerprint(file_checksum(folder / MANIFEST), str(filter_seen))
 
     def measure() -> PassTime:
         try:
-            scorer = _BUILT_AGAIN[manifest["teacher"]](manifest, dataset, dataset_folder)
+            view = dataset.learning_from(*knowledge.learned)
+            scorer = scorer_again(manifest, view, dataset_folder / "text")
         except RecdistillError as error:
             return PassTime(rows, None, None, f"not measured: {error}")
-        return _measured(scorer, dataset, _GRAPH_LENGTH, filter_seen, "one thread of this machine")
+        return _measured(scorer, dataset, HISTORY_LENGTH, filter_seen, "one thread of this machine")
 
     return _cached(cache, key, measure)
-
-
-def _graph(manifest: Mapping[str, Any], dataset: SequenceDataset, folder: Path) -> Scorer:
-    encoder = manifest.get("encoder")
-    text = None if encoder is None else _text(dataset, folder, encoder)
-    return GraphScorer(dataset, text, GraphOptions(**manifest["options"]))
-
-
-def _blend(manifest: Mapping[str, Any], dataset: SequenceDataset, folder: Path) -> Scorer:
-    texts = {encoder: _text(dataset, folder, encoder) for encoder in manifest["texts"]}
-    return scorer_from(manifest, dataset, texts)
-
-
-_BUILT_AGAIN: Final = {"graph": _graph, "blend": _blend}
-
-
-def _text(dataset: SequenceDataset, folder: Path, encoder: str) -> Any:
-    return encode_text(dataset.catalogue.titles, encoder, cache=folder / "text").vectors
 
 
 def _measured(scorer: Scorer, dataset: SequenceDataset, length: int, filter_seen: bool, how: str) -> PassTime:

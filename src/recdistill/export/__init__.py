@@ -6,11 +6,10 @@ from recdistill.export.exporting import ExportReport, export_recommender
 from recdistill.export.extending import extend_export
 from recdistill.export.fold import fold
 from recdistill.export.hub import pull, push
-from recdistill.export.recommender import LEARNED, PRIOR, REPEATS, Recommender, load_scorer
+from recdistill.export.recommender import PRIOR, REPEATS, Recommender, load_scorer
 from recdistill.export.scorer import ModelScorer
 
 __all__ = [
-    "LEARNED",
     "PRIOR",
     "REPEATS",
     "BatchReport",

@@ -29,7 +29,7 @@ from recdistill.export.graph import OPSET, require_onnx
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
 from recdistill.export.loss_of_tables import TableLoss, measure_table
 from recdistill.export.onnx_models import write_graphs
-from recdistill.export.recommender import LEARNED, PRIOR, REPEATS, Recommender
+from recdistill.export.recommender import PRIOR, REPEATS, Recommender
 from recdistill.export.tables import pack_table, unpack_table
 from recdistill.item_encoders import Ids
 from recdistill.runs import (
@@ -41,7 +41,7 @@ from recdistill.runs import (
     write_manifest,
 )
 from recdistill.students import SequenceModel
-from recdistill.types import HELD_OUT, PAD
+from recdistill.types import HELD_OUT, LEARNED, PAD
 
 _CHECKED_HISTORIES: Final = 512
 Array = npt.NDArray[Any]

@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 from recdistill.data import Catalogue
 from recdistill.errors import DataError, RecdistillError, RunError
 from recdistill.export.kinds import EXPORT_KIND, FORMAT, OWN_COLUMNS
-from recdistill.export.recommender import LEARNED, PRIOR, REPEATS, Recommender
+from recdistill.export.recommender import PRIOR, REPEATS, Recommender
 from recdistill.export.tables import unpack_table
 from recdistill.export.text_path import TextPath
 from recdistill.item_encoders import Ids
 from recdistill.runs import file_checksum, read_json, read_manifest
 from recdistill.students import STUDENTS, SequenceModel
+from recdistill.types import LEARNED
 
 Array = npt.NDArray[Any]
 _NEEDED = ("config.json", "items.parquet", "model.safetensors")

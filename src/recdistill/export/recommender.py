@@ -24,15 +24,13 @@ from recdistill.export.text_path import TextPath
 from recdistill.item_encoders import TextTable
 from recdistill.runs import require_fingerprint
 from recdistill.students import SequenceModel
-from recdistill.types import HELD_OUT, PAD, Split
+from recdistill.types import HELD_OUT, LEARNED, PAD, Split
 
 Ints = npt.NDArray[np.int64]
 #: Where a spec keeps that validation left items of the history out (False); without it they are kept.
 REPEATS: Final = "repeats"
 #: Where a spec keeps how much popularity, and being bought of late, count in the item biases (`train.item_prior`).
 PRIOR: Final = "prior"
-#: Where a spec keeps the splits that were learned from besides the training rows.
-LEARNED: Final = "learned"
 
 
 @dataclass(frozen=True, eq=False)

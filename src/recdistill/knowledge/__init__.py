@@ -1,7 +1,7 @@
 """What a teacher leaves behind: named arrays keyed by row id, their folder, their audit, the authors'
 files."""
 
-from recdistill.knowledge.audit import audit_knowledge, teacher_evaluation
+from recdistill.knowledge.audit import audit_knowledge, require_unlearned, teacher_evaluation
 from recdistill.knowledge.audit_text import render_audit
 from recdistill.knowledge.findings import Audit
 from recdistill.knowledge.knowledge import FIELDS, ROW_FIELDS, Knowledge
@@ -52,6 +52,7 @@ __all__ = [
     "random_rows",
     "read_row_ids",
     "render_audit",
+    "require_unlearned",
     "save_knowledge",
     "save_words",
     "stack_rankings",

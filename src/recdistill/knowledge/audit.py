@@ -30,7 +30,7 @@ from recdistill.knowledge.profile import (
     top_lists,
 )
 from recdistill.knowledge.verdict import give_verdict, list_warnings
-from recdistill.types import PAD, SPLITS, Split
+from recdistill.types import HELD_OUT, PAD, SPLITS, Split
 
 Ints = npt.NDArray[np.int64]
 Masks = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
@@ -109,14 +109,35 @@ def audit_knowledge(
     return replace(found, warnings=list_warnings(found), verdict=give_verdict(found))
 
 
+def require_unlearned(knowledge: Knowledge, split: Split, name: object) -> None:
+    """Refuse to measure a teacher by rows that it has learned from.
+
+    Raises
+    ------
+    KnowledgeError
+        `split` is among them.
+    """
+    if split not in knowledge.learned:
+        return
+    others = [one for one in HELD_OUT if one not in knowledge.learned]
+    raise KnowledgeError(
+        f"the teacher of {name} has learned from the {split} rows as well (recdistill teach again), so that they say "
+        f"nothing of it. Allowed: {'--split ' + others[0] if others else 'none, it has learned from all rows'}."
+    )
+
+
 def teacher_evaluation(
     knowledge: Knowledge, dataset: SequenceDataset, split: Split, filter_seen: bool
 ) -> Evaluation | None:
     """Return the teacher as an `Evaluation` over the rows of a split that it was asked about; None if none.
 
+    None, too, where it has learned from that split.
+
     Ranks come from ``target_rank`` (``target_rank_unseen`` if `filter_seen`). Where the teacher gives none
     they are the positions in its lists, and an unlisted target ranks last: right for every k within the list.
     """
+    if split in knowledge.learned:
+        return None
     rows = dataset.rows(split)
     rows = rows[knowledge.covers(dataset.row_ids[rows])]
     at = np.searchsorted(knowledge.row_ids, dataset.row_ids[rows])

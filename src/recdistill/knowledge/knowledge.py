@@ -16,7 +16,7 @@ from recdistill.errors import KnowledgeError
 from recdistill.knowledge.checks import check_contents, check_structure
 from recdistill.knowledge.lists import grouped, keep_slots, repeated_slots
 from recdistill.knowledge.scores import METRICS, exact_scores, list_scores
-from recdistill.types import PAD, KnowledgeRows
+from recdistill.types import HELD_OUT, LEARNED, PAD, KnowledgeRows, Split
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -253,6 +253,11 @@ class Knowledge:
         if wanted is not None:
             scores = scores.masked_fill(wanted == PAD, -torch.inf)
         return scores.masked_fill(~torch.from_numpy(covered)[:, None], torch.nan)
+
+    @property
+    def learned(self) -> tuple[Split, ...]:
+        """Splits that the teacher learned from besides the training rows: nothing can be measured on them."""
+        return tuple(split for split in HELD_OUT if split in self.manifest.get(LEARNED, ()))
 
     @property
     def metric(self) -> str:

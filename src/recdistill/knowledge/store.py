@@ -18,20 +18,23 @@ from recdistill.knowledge.arrays import open_arrays, write_arrays
 from recdistill.knowledge.knowledge import FIELDS, Knowledge
 from recdistill.knowledge.walks import WALKS, Walks, has_walks, write_walks
 from recdistill.runs import atomic_folder, fingerprint, read_manifest, require_fingerprint, write_manifest
+from recdistill.types import LEARNED
 
 ARRAYS: Final = "knowledge.safetensors"
 
 
-def provenance(dataset: SequenceDataset) -> dict[str, str]:
+def provenance(dataset: SequenceDataset) -> dict[str, Any]:
     """Return what a manifest says about the dataset the teacher was asked on.
 
     ``dataset`` (name), ``dataset_fingerprint`` (items, events, rows) and ``title_hash`` (the titles, which
-    the fingerprint leaves out: a teacher that reads text depends on them).
+    the fingerprint leaves out: a teacher that reads text depends on them); of a view that learns from further splits
+    (`SequenceDataset.learning_from`) ``learned`` as well.
     """
     return {
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
         "title_hash": title_hash(dataset.catalogue.titles),
+        **({LEARNED: list(dataset.learned)} if dataset.learned else {}),
     }
 
 

@@ -7,7 +7,7 @@ eq. 1-3 of that module. Both are tuned on validation rows over the stated grids,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +68,7 @@ def evaluate_baselines(
     split: Split,
     *,
     filter_seen: bool,
+    learned: Sequence[Split] = (),
     cache: Path | None = None,
     text: ItemText | None = None,
 ) -> dict[str, Evaluation]:
@@ -81,6 +82,9 @@ def evaluate_baselines(
         The rows to rank.
     filter_seen
         Whether the items of each row's history are kept out. The tuning looks at ranks with them kept.
+    learned
+        Splits that are counted like the training rows once the weights are tuned, as students of ``recdistill refit``
+        learn from them.
     cache
         A folder, usually ``baselines`` in the dataset's folder, where tuned options and both kinds of ranks
         are kept as ``<name>-<hash>/``; None or a folder that cannot be written: nothing is kept.
@@ -93,12 +97,13 @@ def evaluate_baselines(
     found = {}
     for name in BASELINES:
         place = None if cache is None else cache / _folder_name(name, dataset, encoder, given.get("vectors"))
-        ranks = _cached(place, split, dataset.row_ids[rows])
+        kept = "-".join([split, *(["counting", *learned] if learned else [])])
+        ranks = _cached(place, kept, dataset.row_ids[rows])
         if ranks is None:
             if name == GRAPH_TEXT and "vectors" not in given:
                 given["vectors"] = _text_of(dataset)
-            ranks = _ranked(name, dataset, given.get("vectors"), rows, place)
-            _keep(place, split, dataset.row_ids[rows], ranks)
+            ranks = _ranked(name, dataset, given.get("vectors"), rows, place, learned)
+            _keep(place, kept, dataset.row_ids[rows], ranks)
         found[name] = Evaluation(
             name,
             split,
@@ -150,13 +155,18 @@ def _scorer(name: str, dataset: SequenceDataset, text: Floats | None, options: G
 
 
 def _ranked(
-    name: str, dataset: SequenceDataset, text: Floats | None, rows: Ints, place: Path | None
+    name: str,
+    dataset: SequenceDataset,
+    text: Floats | None,
+    rows: Ints,
+    place: Path | None,
+    learned: Sequence[Split],
 ) -> RankPair:
-    """Tune, or read what an earlier split tuned, and rank."""
+    """Tune, or read what an earlier split tuned, count the splits that are learned from as well, and rank."""
     options = _known_options(place) if name != POPULARITY else None
     if options is None:
         options = _options(name, dataset, text)
-    scorer = _scorer(name, dataset, text, options)
+    scorer = _scorer(name, dataset.learning_from(*learned), text, options)
     if place is not None and options is not None:
         _quietly(lambda: write_json(place / "options.json", asdict(options)))
     return target_ranks(scorer, dataset, rows, length=_LENGTH)
@@ -178,9 +188,9 @@ def _known_options(place: Path | None) -> GraphOptions | None:
     return GraphOptions(**json.loads((place / "options.json").read_text(encoding="utf-8")))
 
 
-def _cached(place: Path | None, split: Split, row_ids: Ints) -> RankPair | None:
+def _cached(place: Path | None, kept: str, row_ids: Ints) -> RankPair | None:
     """Return the ranks that were kept for exactly these rows, if any."""
-    path = None if place is None else place / f"{split}.parquet"
+    path = None if place is None else place / f"{kept}.parquet"
     if path is None or not path.is_file():
         return None
     frame = pl.read_parquet(path)
@@ -189,13 +199,13 @@ def _cached(place: Path | None, split: Split, row_ids: Ints) -> RankPair | None:
     return RankPair(frame["kept"].to_numpy(), frame["unseen"].to_numpy())
 
 
-def _keep(place: Path | None, split: Split, row_ids: Ints, ranks: RankPair) -> None:
+def _keep(place: Path | None, kept: str, row_ids: Ints, ranks: RankPair) -> None:
     if place is None:
         return
 
     def write() -> None:
         frame = pl.DataFrame({"row_id": row_ids, "kept": ranks.kept, "unseen": ranks.unseen})
-        with atomic_file(place / f"{split}.parquet") as temporary:
+        with atomic_file(place / f"{kept}.parquet") as temporary:
             frame.write_parquet(temporary)
 
     _quietly(write)

@@ -15,7 +15,7 @@ from recdistill.data import SequenceDataset
 from recdistill.environment import environment
 from recdistill.errors import KnowledgeError, RunError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
-from recdistill.export import LEARNED, REPEATS, ModelScorer, Recommender, fold
+from recdistill.export import REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
 from recdistill.runs import (
@@ -41,7 +41,7 @@ from recdistill.train.cold_items import (
 from recdistill.train.item_prior import recounted, settle_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
-from recdistill.types import Split, Task
+from recdistill.types import LEARNED, Split, Task
 
 Coverage = Literal["error", "skip", "mask"]
 
@@ -115,7 +115,8 @@ def distill(
     Raises
     ------
     KnowledgeError
-        Strategies without knowledge, a missing field (in the walks too), or uncovered rows with ``coverage="error"``.
+        Strategies without knowledge, a missing field (in the walks too), uncovered rows with ``coverage="error"``, or
+        a teacher that has learned from rows by which the student is judged.
     RunError
         `out` holds a run of another make.
     TrainingError
@@ -128,6 +129,7 @@ def distill(
         require_fingerprint(
             str(knowledge.manifest.get("dataset_fingerprint")), dataset.fingerprint, "the knowledge"
         )
+        _require_judge(knowledge, dataset)
     check_strategies(strategies, knowledge)
     row_ids = (
         knowledge.select(coverage, dataset.row_ids[dataset.rows("train")])
@@ -215,6 +217,23 @@ def distill(
             settle_prior(prior, folder, dataset, filter_seen, options.metric)
     accelerator.wait_for_everyone()
     return Recommender.load(folder / "best")
+
+
+def _require_judge(knowledge: Knowledge, dataset: SequenceDataset) -> None:
+    """Refuse a teacher that has learned from rows by which its student would be judged.
+
+    Raises
+    ------
+    KnowledgeError
+        It has learned from a split that `dataset` does not learn from.
+    """
+    ahead = [split for split in knowledge.learned if split not in dataset.learned]
+    if ahead:
+        raise KnowledgeError(
+            f"this teacher has learned from the {' and '.join(ahead)} rows (recdistill teach again), by which its "
+            "student would be judged. Allowed: a teacher of training rows; or a run that was picked already, trained "
+            "once more on the same rows: recdistill refit r/ --knowledge k/"
+        )
 
 
 def _with_walks(

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from recdistill.data import SequenceDataset
 from recdistill.evaluate import Evaluation
 from recdistill.evaluate.ranks import ask
-from recdistill.export import LEARNED, PRIOR, REPEATS, Recommender
+from recdistill.export import PRIOR, REPEATS, Recommender
 from recdistill.runs import write_json
 from recdistill.train.records import ITEM_PRIOR
-from recdistill.types import Split
+from recdistill.types import LEARNED, Split
 
 Ints = npt.NDArray[np.int64]
 

@@ -29,7 +29,6 @@ from recdistill.errors import ConfigError, unknown_name
 from recdistill.teachers.base import Scorer
 from recdistill.teachers.graph.scorer import last_items, spread, unit_rows
 from recdistill.teachers.graph.transitions import TransitionGraph
-from recdistill.types import SPLITS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -167,7 +166,7 @@ class Signals:
     def _popularity(self, count: int, rows: Ints | None) -> Tensor:
         scores = self.popularity.repeat(count, 1)  # (B, I)
         if rows is not None:
-            train = np.flatnonzero(self.dataset.row_splits[rows] == SPLITS.index("train"))
+            train = np.flatnonzero(self.dataset.is_train(rows))
             index, targets = torch.from_numpy(train), torch.from_numpy(self.dataset.targets(rows[train]))
             scores[index, targets] = self._without_own[targets]
         return scores

@@ -26,7 +26,7 @@ from torch import Tensor
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError
 from recdistill.teachers.graph.transitions import OwnTransitions, TransitionGraph
-from recdistill.types import PAD, SPLITS
+from recdistill.types import PAD
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -118,7 +118,7 @@ class GraphScorer:
     def score_rows(self, rows: Ints, history: Ints) -> Tensor:
         """Return ``(B, I)`` scores of dataset rows; a training row's own transitions are left out."""
         scores = self._score(history, self.graph.own_transitions(rows))
-        index = torch.from_numpy(np.flatnonzero(self.dataset.row_splits[rows] == SPLITS.index("train")))
+        index = torch.from_numpy(np.flatnonzero(self.dataset.is_train(rows)))
         scores[index, torch.from_numpy(self.dataset.targets(rows))[index]] -= self._tie_unit
         return scores
 
