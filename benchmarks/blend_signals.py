@@ -20,6 +20,7 @@ from recdistill.evaluate.significance import sign_flip_p
 from recdistill.teachers import GraphScorer, encode_text, tune
 from recdistill.teachers.base import ranks_of_rows, some_rows
 from recdistill.teachers.blend import Signals
+from recdistill.teachers.blend.signals import EVIDENCE
 from recdistill.teachers.blend.weights import Candidates, candidates_of, settle
 
 FOLDS, LENGTH, BATCH = 3, 50, 64
@@ -30,13 +31,18 @@ def without(candidates: Candidates, kept: list[int]) -> Candidates:
 
 
 def weights_by_fold(signals: Signals, folds: list[np.ndarray], left_out: list[str]) -> Tensor:
-    """Return ``(V, F, S)`` the weights of every variant, fitted without each fold; 0 where a signal is left out."""
-    found = torch.zeros(len(left_out), len(folds), len(signals.names))
+    """Return ``(V, F, 2 S)`` weights of every variant and what evidence adds, fitted without each fold.
+
+    They are 0 where a signal, or what evidence adds, is left out.
+    """
+    count = len(signals.names)
+    found = torch.zeros(len(left_out), len(folds), 2 * count)
     for number in range(len(folds)):
         others = np.concatenate([rows for n, rows in enumerate(folds) if n != number])
         candidates = candidates_of(signals, others, LENGTH)
         for variant, name in enumerate(left_out):
-            kept = [place for place, one in enumerate(signals.names) if one != name]
+            places = [place for place, one in enumerate(signals.names) if one != name]
+            kept = places if name == EVIDENCE else [*places, *[count + place for place in places]]
             found[variant, number, kept] = settle(without(candidates, kept))
     return found
 
@@ -46,17 +52,20 @@ def gains(ranks: np.ndarray) -> np.ndarray:
 
 
 def judge(signals: Signals, rows: np.ndarray, weights: Tensor) -> np.ndarray:
-    """Return ``(V, n)`` NDCG@20 of each row, ``weights (V, S)``, items of the history left out."""
+    """Return ``(V, n)`` NDCG@20 of each row, ``weights (V, 2 S)``, items of the history left out."""
     data, parts = signals.dataset, []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        values = torch.stack([one for _, one in signals(data.histories(part, LENGTH), part)], 2)  # (B, I, S)
+        history = data.histories(part, LENGTH)
+        values = torch.stack([one for _, one in signals(history, part)], 2)  # (B, I, S)
+        evidence = signals.evidence(history, part)[:, None]  # (B, 1)
         targets = torch.from_numpy(data.targets(part))[:, None]
         owner, item = (torch.from_numpy(one) for one in data.seen(part))
         old = item != targets[owner, 0]
         ranks = []
         for one in weights:
-            scores = values @ one  # (B, I)
+            constant, added = one.chunk(2)
+            scores = (values @ (constant + evidence * added)[..., None]).squeeze(2)  # (B, I)
             scores[owner[old], item[old]] = -torch.inf
             ranks.append((scores >= scores.gather(1, targets)).sum(1).numpy() - 1)
         parts.append(gains(np.stack(ranks)))
@@ -82,7 +91,7 @@ def main() -> None:
     beside = gains(ranks_of_rows(graph.score_rows, data, rows, length=LENGTH)[1])
     signals = Signals(data, texts)
     dealt = np.random.default_rng(0).permutation(len(rows)) % FOLDS
-    left_out = ["", *signals.names]
+    left_out = ["", *signals.names, EVIDENCE]
     weights = weights_by_fold(signals, [rows[dealt == fold] for fold in range(FOLDS)], left_out)
     judged = np.empty((len(left_out), len(rows)))
     for fold in range(FOLDS):

@@ -32,6 +32,18 @@ def naive_signals(dataset, history, texts, fields, options, without=None):
     return found
 
 
+def naive_evidence(dataset, item, options, without=None):
+    """Share of training rows whose newest item has less near transitions than `item` has without an event."""
+
+    def known(of, left_out):
+        return round(naive_matrix(dataset, 3, options.backward, left_out)[of].sum(), 6)
+
+    events = dataset.row_events[dataset.rows("train", prefixes=True)]
+    mine = known(item, without)
+    sums = naive_matrix(dataset, 3, options.backward).sum(1).round(6)
+    return sum(sums[dataset.events[event - 1]] < mine for event in events) / len(events)
+
+
 def naive_weights(rows, ridge):
     """``(S,)`` the best weights of ``[(values (n, S), truth)]``: mean negative log-likelihood and a ridge."""
     deviation = np.concatenate([values for values, _ in rows]).std(0, ddof=1)

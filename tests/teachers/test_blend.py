@@ -11,7 +11,7 @@ from recdistill.teachers import base
 from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
 from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher, scorer_from
 from recdistill.teachers.blend.weights import Candidates, best_of, fit, learn_weights
-from references.blend_teacher import naive_signals, naive_weights
+from references.blend_teacher import naive_evidence, naive_signals, naive_weights
 from references.graph_teacher import naive_matrix
 
 
@@ -134,9 +134,59 @@ def test_what_tells_the_truth_is_trusted(walks):
         "truth": lambda history: 5 * ring[newest(history)],
         "noise": lambda history: table[newest(history)],
     }
-    weights = learn_weights(Signals(walks, scorers=scorers))
-    assert weights["truth"] > 0.3
-    assert abs(weights["noise"]) < 0.3
+    low, more = learn_weights(Signals(walks, scorers=scorers))["truth"]
+    assert min(low, low + more) > 0.3
+    plain = learn_weights(Signals(walks, scorers=scorers, without=["evidence"]))
+    assert plain["truth"][0] > 0.3
+    assert abs(plain["noise"][0]) < 0.3
+    assert {added for _, added in plain.values()} == {0.0}
+
+
+def test_a_signal_is_trusted_where_it_is_right(walks):
+    """A scorer that names the true item where much is known, and anything else where little is."""
+    signals = Signals(walks, scorers={"late": lambda history: torch.zeros(len(history), walks.item_count)})
+    told = {}
+
+    def late(history):
+        found = torch.randn(len(history), walks.item_count, generator=torch.Generator().manual_seed(0))
+        for n, e in enumerate(signals.evidence(history)):
+            item = told.get(tuple(history[n].tolist()))
+            if item is not None and e > 0.5:
+                found[n, item] += 6
+        return found
+
+    rows = walks.rows("valid")
+    told |= {
+        tuple(h): t
+        for h, t in zip(walks.histories(rows, 50).tolist(), walks.targets(rows).tolist(), strict=True)
+    }
+    signals.scorers["late"] = late
+    assert 0 < (signals.evidence(walks.histories(rows, 50)) > 0.5).float().mean() < 1
+    low, more = learn_weights(signals)["late"]
+    assert more > 0.5
+    assert low + more > 2 * abs(low)
+
+
+@pytest.mark.parametrize("options", [SignalOptions(), SignalOptions(backward=1.0)])
+def test_evidence_is_what_is_known_without_the_row(shop, options):
+    signals = Signals(shop, options=options)
+    rows = np.concatenate([base.rows_to_teach(shop, ["train"])[::5], shop.rows("test")[::5]])
+    history = shop.histories(rows, 12)
+    found = signals.evidence(history, rows)
+    for n, row in enumerate(rows):
+        event = shop.row_events[row]
+        expected = naive_evidence(
+            shop,
+            shop.events[event - 1],
+            options,
+            event if shop.is_train(rows[n : n + 1]) or shop.row_splits[row] == 3 else None,
+        )
+        assert found[n] == pytest.approx(expected), row
+    whole = signals.evidence(history)
+    assert (whole >= found).all()
+    assert (whole > found).any()
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 def test_the_teacher_writes_checked_knowledge_and_beats_its_parts(shop, text):
@@ -146,16 +196,16 @@ def test_the_teacher_writes_checked_knowledge_and_beats_its_parts(shop, text):
     known.check(shop.targets(rows))
     assert sum(done) == len(rows) == len(known.row_ids)
     assert known.manifest["teacher"] == "blend"
-    assert known.manifest["weights"] == teacher.weights
+    assert known.manifest["weights"] == {name: list(pair) for name, pair in teacher.weights.items()}
     scorer = BlendScorer(Signals(shop, {"random": text}), teacher.weights)
     history = shop.histories(rows, 50)
     scores = scorer.score_rows(rows, history) / teacher.temperature
     expected = -scores.log_softmax(1)[np.arange(len(rows)), shop.targets(rows)]
     np.testing.assert_allclose(known.target_distance, expected, atol=1e-4)
     valid = shop.rows("valid")
-    by_hand = sum(
-        teacher.weights[name] * values for name, values in scorer.signals(shop.histories(valid, 50), valid)
-    )
+    evidence = scorer.signals.evidence(shop.histories(valid, 50), valid)[:, None]
+    trust = {name: low + more * evidence for name, (low, more) in teacher.weights.items()}  # (B, 1)
+    by_hand = sum(trust[name] * values for name, values in scorer.signals(shop.histories(valid, 50), valid))
     torch.testing.assert_close(scorer(shop.histories(valid, 50)), by_hand)
 
     def surprise(values):
@@ -163,7 +213,7 @@ def test_the_teacher_writes_checked_knowledge_and_beats_its_parts(shop, text):
 
     whole = surprise(by_hand)
     for name, values in scorer.signals(shop.histories(valid, 50), valid):
-        assert whole < surprise(teacher.weights[name] * values), name
+        assert whole < surprise(trust[name] * values), name
 
 
 def test_a_blend_is_built_again_from_its_manifest(shop, text):
@@ -174,7 +224,7 @@ def test_a_blend_is_built_again_from_its_manifest(shop, text):
     again = scorer_from(known.manifest, shop, {"hub/encoder": text})
     history = shop.histories(shop.rows("test"), 9)
     torch.testing.assert_close(again(history), first(history))
-    weights = {**known.manifest["weights"], "student 1": 1.0}
+    weights = {**known.manifest["weights"], "student 1": [1.0, 0.0]}
     with pytest.raises(ConfigError, match="student 1"):
         scorer_from({**known.manifest, "weights": weights}, shop, {"hub/encoder": text})
 

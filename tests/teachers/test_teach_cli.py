@@ -64,16 +64,22 @@ def test_blend_weighs_its_signals_and_says_how(folder, tmp_path):
     assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "tfidf", "popularity"}
     assert knowledge.item_embeddings.shape == (24, 4)
     assert knowledge.manifest["encoder"] == "tfidf"
-    assert f"step 2 {weights['step 2']:.3g}" in output
+    low, more = weights["step 2"]
+    assert f"step 2 {low:.3g} to {low + more:.3g}" in output
     assert "blend (this teacher)" in output
     assert knowledge.manifest["order_sensitivity"]["rows"] > 0
 
 
 def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
-    less = ["--without", "step 3", "--without", "popularity", "--encoder", "none", "--splits", "valid"]
-    teach("blend", "--dataset", folder, "--out", tmp_path / "k", *less, "--walks", 0)
+    less = ["step 3", "popularity", "evidence"]
+    left_out = [word for name in less for word in ("--without", name)]
+    options = [*left_out, "--encoder", "none", "--splits", "valid", "--walks", 0]
+    output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", *options)
     knowledge = load_knowledge(tmp_path / "k")
-    assert set(knowledge.manifest["weights"]) == {"step 1", "step 2", "sequence"}
+    weights = knowledge.manifest["weights"]
+    assert set(weights) == {"step 1", "step 2", "sequence"}
+    assert {added for _, added in weights.values()} == {0.0}
+    assert f"step 2 {weights['step 2'][0]:.3g}," in output
     assert knowledge.item_embeddings is None
     with pytest.raises(RecdistillError, match="Did you mean 'sequence'"):
         teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--without", "sequences")

@@ -41,7 +41,7 @@ def blend(
         list[str] | None,
         typer.Option(
             help="A signal to leave out: step 1, step 2, step 3, sequence, an encoder's (its folder's name), fields, "
-            "popularity; may be given several times.",
+            "popularity, or evidence: trust is the same in every row; may be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +57,7 @@ def blend(
     filter_seen: FilterSeen = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Transitions, texts, shared fields and popularity; how much each counts is learned on validation rows."""
+    """Transitions, texts, shared fields and popularity; how far each is trusted is learned on validation rows."""
     from recdistill.cli.teaching import (
         Bars,
         encode_titles,
@@ -89,7 +89,11 @@ def blend(
         scorer = teacher.scorer(data)
         knowledge = teacher.teach(data, rows, top_k=top_k, scorer=scorer, progress=bar)
         written = walks_of_teacher(bars, scorer, data, knowledge, walks, walk_steps)
-    weights = ", ".join(f"{name} {weight:.3g}" for name, weight in teacher.weights.items())
+    told = {
+        name: f"{low:.3g} to {low + more:.3g}" if more else f"{low:.3g}"
+        for name, (low, more) in teacher.weights.items()
+    }
     repeats = "may be named" if scorer.repeats else "come last"
-    print(f"weights: {weights}; temperature {teacher.temperature}; items of the history {repeats}")
+    print(f"weights (little to much evidence): {', '.join(f'{name} {one}' for name, one in told.items())}")
+    print(f"temperature {teacher.temperature}; items of the history {repeats}")
     finish(knowledge, data, dataset, out, filter_seen, overwrite, written)

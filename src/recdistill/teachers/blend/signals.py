@@ -8,6 +8,9 @@ into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the
     a text(j)     = Σ_{k<5} 0.6^k cos(z_{h_k}, z_j)     # z: vectors of the titles, centred
     fields(j)     = the same, z: TF-IDF of the parts of the other columns (categories, genres, brand)
     popularity(j) = log(1 + how often j was a target of training)
+
+Of a history there is one number besides, its evidence: how much is known of what follows its newest item, as a share
+of training rows of which less is known. A blend may trust a signal more, or less, the more evidence there is.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 STEPS = 3
+#: What may be left out like a signal: that trust depends on the evidence.
+EVIDENCE = "evidence"
+_DIGITS = 6  # sums that differ by the rounding of a subtraction count as equal
 _PARTS = re.compile(r"[>|,;]")
 
 
@@ -88,7 +94,7 @@ class Signals:
         More signals by name, from what scores any history: a language model, say. Nothing is left out of what they
         say about training rows, so they should not have learned from those.
     without
-        Names of signals that are left out.
+        Names of signals that are left out; ``evidence``: trust in a signal does not depend on it.
 
     Raises
     ------
@@ -119,9 +125,12 @@ class Signals:
         words = [*self.texts, *(["fields"] if self.fields is not None else [])]
         steps = [f"step {n}" for n in range(1, STEPS + 1)]
         known = [*steps, "sequence", *words, "popularity", *self.scorers]
+        self._newest_sums = np.sort(self._sums_at(dataset.rows("train", prefixes=True)).round(_DIGITS))
+        #: Whether trust in a signal may depend on the evidence.
+        self.hears_evidence = EVIDENCE not in without
         for name in without:
-            if name not in known:
-                raise unknown_name("signal", name, known)
+            if name not in (*known, EVIDENCE):
+                raise unknown_name("signal", name, [*known, EVIDENCE])
         #: The signals, in the order in which they are given.
         self.names = [name for name in known if name not in without]
         if not self.names:
@@ -140,6 +149,28 @@ class Signals:
             ``(B,)`` positions of the dataset's rows that are asked about; None: of histories from elsewhere.
         """
         return (one for one in self._all(history, rows) if one[0] in self.names)
+
+    def evidence(self, history: Ints, rows: Ints | None = None) -> Tensor:
+        """Return ``(B,)`` how much is known of what follows each history's newest item, 0 to 1.
+
+        It is the share of training rows whose newest item has less weight in the graph of near transitions.
+        Parameters as in `__call__`; what a training row put into the graph itself is left out.
+        """
+        items = last_items(history, 1, 1.0)[0][:, 0]  # (B,)
+        sums = self.near.row_sums[items]
+        if rows is not None:
+            own = self.near.own_transitions(rows)
+            from_newest = own.source == items[own.row]
+            sums = sums - np.bincount(own.row[from_newest], own.weight[from_newest], minlength=len(items))
+        less = np.searchsorted(self._newest_sums, sums.round(_DIGITS))
+        return torch.from_numpy(less / max(1, len(self._newest_sums))).float()
+
+    def _sums_at(self, rows: Ints) -> npt.NDArray[np.float64]:
+        """Return ``(n,)`` the weight of all near transitions of the newest item of each row's history."""
+        sums: npt.NDArray[np.float64] = self.near.row_sums[
+            self.dataset.events[self.dataset.row_events[rows] - 1]
+        ]
+        return sums
 
     def _all(self, history: Ints, rows: Ints | None) -> Iterator[tuple[str, Tensor]]:
         items, weight = last_items(history, self.options.last_items, self.options.decay)  # (B, k)

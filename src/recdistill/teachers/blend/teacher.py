@@ -27,10 +27,11 @@ TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
 
 
 class BlendTeacher:
-    """A log-linear blend of signals: ``score(j) = Σ_s w_s signal_s(j)``.
+    """A log-linear blend of signals: ``score(j) = Σ_s (w_s + e v_s) signal_s(j)``, with e the evidence of the row.
 
-    The weights are those under which the true items of validation rows are likeliest, so that each source is trusted
-    as far as it is right about rows that nobody learned from. The softmax of the scores is the teacher's distribution.
+    The weights w and v are those under which the true items of validation rows are likeliest, so that each source is
+    trusted as far as it is right about rows that nobody learned from: transitions where many are known, say, and titles
+    where few are. The softmax of the scores is the teacher's distribution.
     Validation decides, too, whether items of the history may come before others (`BlendScorer.repeats`).
 
     Parameters
@@ -69,7 +70,7 @@ class BlendTeacher:
         self.length = length
         self.item_embeddings = item_embeddings
         self.encoder = encoder
-        self.weights: dict[str, float] = {}
+        self.weights: dict[str, tuple[float, float]] = {}
         self.temperature = 1.0
 
     def scorer(self, dataset: SequenceDataset) -> BlendScorer:
@@ -130,7 +131,7 @@ class BlendTeacher:
             "metric": "negative_log_probability",
             "encoder": self.encoder,
             "texts": list(self.texts),
-            "weights": self.weights,
+            "weights": {name: list(pair) for name, pair in self.weights.items()},
             "repeats": scorer.repeats,
             "options": asdict(self.options),
             "own_transitions": "left out of training rows, exactly, in every step",
@@ -178,7 +179,8 @@ def scorer_from(
             "recdistill teach blend"
         )
     signals.names = [name for name in signals.names if name in weights]
-    return BlendScorer(signals, weights, repeats=manifest["repeats"])
+    pairs = {name: (float(constant), float(added)) for name, (constant, added) in weights.items()}
+    return BlendScorer(signals, pairs, repeats=manifest["repeats"])
 
 
 class BlendScorer:
@@ -189,12 +191,14 @@ class BlendScorer:
     signals
         What is added.
     weights
-        One for each signal, by name.
+        For each signal, by name, its weight and what evidence adds to it, see `learn_weights`.
     repeats
         Whether items of the history keep their scores; else they get the lowest of their row.
     """
 
-    def __init__(self, signals: Signals, weights: Mapping[str, float], *, repeats: bool = True) -> None:
+    def __init__(
+        self, signals: Signals, weights: Mapping[str, tuple[float, float]], *, repeats: bool = True
+    ) -> None:
         self.signals = signals
         self.weights = weights
         self.repeats = repeats
@@ -209,8 +213,10 @@ class BlendScorer:
 
     def _sum(self, history: Ints, rows: Ints | None) -> Tensor:
         total = torch.zeros(len(history), self.signals.dataset.item_count)
+        evidence = self.signals.evidence(history, rows)
         for name, scores in self.signals(history, rows):
-            total.add_(scores, alpha=self.weights[name])
+            constant, added = self.weights[name]
+            total.addcmul_(scores, (constant + added * evidence)[:, None])
         if not self.repeats:
             push_back(total, history)
         return total

@@ -33,7 +33,7 @@ class Candidates:
     owner
         ``(n,)`` the row of each candidate, 0..B-1, ascending.
     values
-        ``(n, S)``.
+        ``(n, S)``, or ``(n, 2 S)`` where trust depends on the evidence: the signals, then each times that of its row.
     truth
         ``(B,)`` places of the true items.
     """
@@ -43,8 +43,12 @@ class Candidates:
     truth: Tensor
 
 
-def learn_weights(signals: Signals, *, length: int = 50, max_rows: int = 4096) -> dict[str, float]:
-    """Return the weight of each signal under which the true items of validation rows are likeliest.
+def learn_weights(
+    signals: Signals, *, length: int = 50, max_rows: int = 4096
+) -> dict[str, tuple[float, float]]:
+    """Return each signal's weight, and what evidence adds to it, under which validation rows' true items are likeliest.
+
+    A row with evidence e, see `Signals.evidence`, trusts a signal with ``weight + e · added``.
 
     The likelihood is that of a softmax over some new items of each row: first those which any signal has among its
     hundred best, then, three times, the hundred best of them under the weights so far. No sum of signals is right about
@@ -71,7 +75,9 @@ def learn_weights(signals: Signals, *, length: int = 50, max_rows: int = 4096) -
             f"the weights of a blend are learned from validation rows, and of the {len(rows)} of dataset "
             f"{signals.dataset.name!r} no signal finds an item. Use: recdistill teach graph --no-tune"
         )
-    return dict(zip(signals.names, settle(candidates).tolist(), strict=True))
+    found, count = settle(candidates).tolist(), len(signals.names)
+    added = found[count:] or [0.0] * count
+    return dict(zip(signals.names, zip(found[:count], added, strict=True), strict=True))
 
 
 def settle(candidates: Candidates) -> Tensor:
@@ -133,7 +139,8 @@ def candidates_of(signals: Signals, rows: Ints, length: int) -> Candidates:
 
 def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
     """Return the signals at the new items which any of them has among its best."""
-    scores = [values for _, values in signals(signals.dataset.histories(rows, length), rows)]
+    history = signals.dataset.histories(rows, length)
+    scores = [values for _, values in signals(history, rows)]
     some = min(_CANDIDATES, scores[0].shape[1])
     best = torch.cat([values.topk(some, 1).indices for values in scores], 1)
     chosen = torch.zeros(scores[0].shape, dtype=torch.bool).scatter_(1, best, value=True)
@@ -143,7 +150,10 @@ def _candidates(signals: Signals, rows: Ints, length: int) -> Candidates:
     owner, item = chosen.nonzero(as_tuple=True)  # (n,)
     renumbered = torch.unique(owner, return_inverse=True)[1]
     truth = (item == targets[owner, 0]).nonzero().squeeze(1)  # one in each row that is left
-    return Candidates(renumbered, torch.stack([one[owner, item] for one in scores], 1), truth)
+    values = torch.stack([one[owner, item] for one in scores], 1)  # (n, S)
+    if signals.hears_evidence:
+        values = torch.cat([values, values * signals.evidence(history, rows)[owner, None]], 1)
+    return Candidates(renumbered, values, truth)
 
 
 def _joined(parts: list[Candidates]) -> Candidates:
