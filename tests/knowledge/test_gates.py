@@ -124,3 +124,12 @@ def test_the_audit_refuses_a_teacher_below_popularity(dataset, knowledge, teache
     assert not good.verdict.startswith("Do not distil")
     assert {gate.name: gate.status for gate in good.gates}["popularity"] == "passed"
     assert good.to_json()["gates"][0]["name"] == "popularity"
+
+
+def test_a_teacher_that_learned_from_validation_rows_is_not_judged_by_them(dataset, knowledge):
+    known = dataclasses.replace(knowledge, manifest={**knowledge.manifest, "learned": ["valid"]})
+    gates = ask(known, dataset, teacher_evaluation(known, dataset, "valid", False))
+    told = [gates[name] for name in ("popularity", "student", "variety", "calibration")]
+    assert {gate.status for gate in told} == {ask(knowledge, dataset, None)["variety"].status}
+    assert all("teach again" in gate.detail for gate in told)
+    assert set(gates) == set(ask(knowledge, dataset, None))

@@ -59,18 +59,24 @@ def quality_gates(
     dataset
         The one it belongs to.
     teacher
-        `teacher_evaluation` on the validation rows; None: it was not asked about them.
+        `teacher_evaluation` on the validation rows; None: it was not asked about them, or has learned from them.
     popularity, student
         On the validation rows, ranked the same way; None: not compared.
     k
         Cut-off of a hit (the spec: 20).
     """
+    order = _order(knowledge.manifest.get(ORDER))
+    if "valid" in knowledge.learned:
+        why = (
+            "the teacher has learned from the validation rows: audit the one that recdistill teach again took"
+        )
+        return [*(_unasked(name, why) for name in ("popularity", "student", "variety", "calibration")), order]
     return [
         _accuracy(teacher, popularity, k, "popularity", 1.0, "ranking by popularity, which is free"),
         _accuracy(teacher, student, k, "student", 0.5, "the student"),
         _variety(knowledge, dataset, teacher),
         _calibration(knowledge, teacher, k),
-        _order(knowledge.manifest.get(ORDER)),
+        order,
     ]
 
 
