@@ -20,6 +20,7 @@ def naive_signals(dataset, history, texts, fields, options, without=None):
     found["sequence"] = np.sqrt(
         sum(options.sequence_decay**k * wide[i] for k, i in enumerate(newest[: options.sequence_items]))
     )
+    found["linear"] = np.sqrt(np.maximum(naive_linear(dataset, history, options, without), 0))
     for name, table in (*texts.items(), ("fields", fields)):
         scores = np.zeros(width)
         for k, item in enumerate(newest[: options.last_items]):
@@ -30,6 +31,28 @@ def naive_signals(dataset, history, texts, fields, options, without=None):
         counts[int(dataset.events[event])] += event != without
     found["popularity"] = np.log([1 + counts[item] for item in range(width)])
     return found
+
+
+def naive_linear(dataset, history, options, without=None):
+    """Scores of a ridge regression that never had the row of the event `without`; its penalty is that of all rows."""
+
+    def weighed(items):
+        vector = np.zeros(dataset.item_count)
+        for k, item in enumerate(items[::-1][: options.sequence_items]):
+            vector[item] += options.linear_decay**k
+        return vector
+
+    pairs = []
+    for row in dataset.rows("train", prefixes=True):
+        event, start = dataset.row_events[row], dataset.offsets[dataset.row_sequences[row]]
+        pairs.append((event, weighed(dataset.events[start:event]), dataset.events[event]))
+    penalty = options.shrinkage * np.mean(sum(x**2 for _, x, _ in pairs))
+    kept = [(x, target) for event, x, target in pairs if event != without]
+    gram = sum(np.outer(x, x) for x, _ in kept) + penalty * np.eye(dataset.item_count)
+    answers = np.zeros((dataset.item_count, dataset.item_count))
+    for x, target in kept:
+        answers[:, target] += x
+    return weighed(history) @ np.linalg.solve(gram, answers)
 
 
 def naive_evidence(dataset, item, options, without=None):

@@ -8,10 +8,11 @@ import torch
 from recdistill.data.catalogue import Catalogue
 from recdistill.errors import ConfigError, DataError
 from recdistill.teachers import base
+from recdistill.teachers.blend.linear import LinearModel
 from recdistill.teachers.blend.signals import SignalOptions, Signals, centred, field_vectors
 from recdistill.teachers.blend.teacher import BlendScorer, BlendTeacher, scorer_from
 from recdistill.teachers.blend.weights import Candidates, best_of, fit, learn_weights
-from references.blend_teacher import naive_evidence, naive_signals, naive_weights
+from references.blend_teacher import naive_evidence, naive_linear, naive_signals, naive_weights
 from references.graph_teacher import naive_matrix
 
 
@@ -59,6 +60,33 @@ def test_histories_from_elsewhere_see_the_whole_graph(shop, text):
     history = shop.histories(rows, 12)
     for (name, known), (_, foreign) in zip(signals(history, rows), signals(history), strict=True):
         torch.testing.assert_close(known, foreign, msg=name)
+
+
+def test_a_large_catalogue_goes_without_the_regression(shop, monkeypatch):
+    monkeypatch.setattr("recdistill.teachers.blend.signals.MOST_ITEMS", shop.item_count - 1)
+    assert "linear" not in Signals(shop).names
+    with pytest.raises(ConfigError, match="linear"):
+        Signals(shop, without=["linear"])
+
+
+def test_the_regression_is_not_fitted_where_nobody_hears_it(shop):
+    signals = Signals(shop, without=["linear"])
+    list(signals(shop.histories(shop.rows("valid"), 5)))
+    assert "_linear" not in vars(signals)
+    assert "_linear" not in vars(Signals(shop))
+
+
+def test_the_regression_of_a_training_row_is_that_of_a_fit_without_it(shop):
+    """Far from the clamp and the root of the signal: scores as they are, with little and with much shrinkage."""
+    for shrinkage, decay in ((0.05, 0.7), (5.0, 1.0)):
+        options = SignalOptions(linear_decay=decay, shrinkage=shrinkage, sequence_items=4)
+        model = LinearModel(shop, items=4, decay=decay, shrinkage=shrinkage)
+        rows = base.rows_to_teach(shop, ["train", "test"])[::9]
+        scores = model(shop.histories(rows, 12), rows)
+        for n, row in enumerate(rows):
+            own = None if shop.row_splits[row] == 2 else shop.row_events[row]
+            expected = naive_linear(shop, history_of(shop, row), options, without=own)
+            np.testing.assert_allclose(scores[n], expected, atol=1e-4)
 
 
 def test_a_row_does_not_betray_its_target(make_dataset):

@@ -61,7 +61,7 @@ def test_blend_weighs_its_signals_and_says_how(folder, tmp_path):
     output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", "--rank", 4, "--top-k", 10)
     knowledge = load_knowledge(tmp_path / "k", SequenceDataset.load(folder), check=True)
     weights = knowledge.manifest["weights"]
-    assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "tfidf", "popularity"}
+    assert set(weights) == {"step 1", "step 2", "step 3", "sequence", "linear", "tfidf", "popularity"}
     assert knowledge.item_embeddings.shape == (24, 4)
     assert knowledge.manifest["encoder"] == "tfidf"
     low, more = weights["step 2"]
@@ -71,7 +71,7 @@ def test_blend_weighs_its_signals_and_says_how(folder, tmp_path):
 
 
 def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
-    less = ["step 3", "popularity", "evidence"]
+    less = ["step 3", "popularity", "linear", "evidence"]
     left_out = [word for name in less for word in ("--without", name)]
     options = [*left_out, "--encoder", "none", "--splits", "valid", "--walks", 0]
     output = teach("blend", "--dataset", folder, "--out", tmp_path / "k", *options)
@@ -83,7 +83,7 @@ def test_blend_goes_without_signals_and_without_text(folder, tmp_path):
     assert knowledge.item_embeddings is None
     with pytest.raises(RecdistillError, match="Did you mean 'sequence'"):
         teach("blend", "--dataset", folder, "--out", tmp_path / "other", "--without", "sequences")
-    every = ["step 1", "step 2", "step 3", "sequence", "popularity"]
+    every = ["step 1", "step 2", "step 3", "sequence", "linear", "popularity"]
     with pytest.raises(RecdistillError, match="no signal is left"):
         teach(
             "blend", "--dataset", folder, "--out", tmp_path / "other", "--encoder", "none",

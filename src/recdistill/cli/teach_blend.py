@@ -40,8 +40,8 @@ def blend(
     without: Annotated[
         list[str] | None,
         typer.Option(
-            help="A signal to leave out: step 1, step 2, step 3, sequence, an encoder's (its folder's name), fields, "
-            "popularity, or evidence: trust is the same in every row; may be given several times.",
+            help="A signal to leave out: step 1, step 2, step 3, sequence, linear, an encoder's (its folder's name), "
+            "fields, popularity, or evidence: trust is the same in every row; may be given several times.",
             show_default=False,
         ),
     ] = None,

@@ -5,6 +5,7 @@ into it. With ``P_G`` the row-normalised `TransitionGraph` of gap G, and h_k the
 
     step n(j)     = √( Σ_{k<5} 0.6^k (P_3^n)[h_k, j] ),  n = 1, 2, 3
     sequence(j)   = √( Σ_{k<50} 0.85^k P_50[h_k, j] )
+    linear(j)     = √max(0, score(j)) of `LinearModel`, where there are at most 20,000 items
     a text(j)     = Σ_{k<5} 0.6^k cos(z_{h_k}, z_j)     # z: vectors of the titles, centred
     fields(j)     = the same, z: TF-IDF of the parts of the other columns (categories, genres, brand)
     popularity(j) = log(1 + how often j was a target of training)
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from recdistill.data.catalogue import Catalogue
 from recdistill.data.sequences import SequenceDataset
 from recdistill.errors import ConfigError, unknown_name
 from recdistill.teachers.base import Scorer
+from recdistill.teachers.blend.linear import MOST_ITEMS, LinearModel
 from recdistill.teachers.graph.scorer import last_items, spread, unit_rows
 from recdistill.teachers.graph.transitions import TransitionGraph
 
@@ -39,6 +42,9 @@ Floats = npt.NDArray[np.float32]
 STEPS = 3
 #: What may be left out like a signal: that trust depends on the evidence.
 EVIDENCE = "evidence"
+_RESIDUE = (
+    1e-6  # what rounding leaves of an answer that was taken out must be 0: the root would make it large
+)
 _DIGITS = 6  # sums that differ by the rounding of a subtraction count as equal
 _PARTS = re.compile(r"[>|,;]")
 
@@ -59,6 +65,8 @@ class SignalOptions:
         How many of the last items speak in `sequence`, ≥ 1.
     sequence_decay
         Their `decay`.
+    linear_decay, shrinkage
+        Of `LinearModel`, which hears as many items as `sequence`.
     """
 
     last_items: int = 5
@@ -66,9 +74,16 @@ class SignalOptions:
     backward: float = 0.35
     sequence_items: int = 50
     sequence_decay: float = 0.85
+    linear_decay: float = 0.95
+    shrinkage: float = 5.0
 
     def __post_init__(self) -> None:
-        limits = {"last_items": (1, 1000), "sequence_items": (1, 1000), "backward": (0, 1e9)}
+        limits = {
+            "last_items": (1, 1000),
+            "sequence_items": (1, 1000),
+            "backward": (0, 1e9),
+            "shrinkage": (1e-9, 1e9),
+        }
         for option in fields(self):
             value, (low, high) = getattr(self, option.name), limits.get(option.name, (1e-9, 1))
             if not low <= value <= high:
@@ -124,7 +139,8 @@ class Signals:
         self.scorers = dict(scorers or {})
         words = [*self.texts, *(["fields"] if self.fields is not None else [])]
         steps = [f"step {n}" for n in range(1, STEPS + 1)]
-        known = [*steps, "sequence", *words, "popularity", *self.scorers]
+        solved = ["linear"] if dataset.item_count <= MOST_ITEMS else []
+        known = [*steps, "sequence", *solved, *words, "popularity", *self.scorers]
         self._newest_sums = np.sort(self._sums_at(dataset.rows("train", prefixes=True)).round(_DIGITS))
         #: Whether trust in a signal may depend on the evidence.
         self.hears_evidence = EVIDENCE not in without
@@ -149,6 +165,17 @@ class Signals:
             ``(B,)`` positions of the dataset's rows that are asked about; None: of histories from elsewhere.
         """
         return (one for one in self._all(history, rows) if one[0] in self.names)
+
+    @cached_property
+    def _linear(self) -> LinearModel:
+        """The ridge regression, fitted when it is first heard."""
+        options = self.options
+        return LinearModel(
+            self.dataset,
+            items=options.sequence_items,
+            decay=options.linear_decay,
+            shrinkage=options.shrinkage,
+        )
 
     def evidence(self, history: Ints, rows: Ints | None = None) -> Tensor:
         """Return ``(B,)`` how much is known of what follows each history's newest item, 0 to 1.
@@ -184,6 +211,9 @@ class Signals:
         )
         own = None if rows is None else self.wide.own_transitions(rows)
         yield "sequence", torch.from_numpy(next(self.wide.steps(whole, own))).sqrt_()
+        if "linear" in self.names:
+            scores = self._linear(history, rows)
+            yield "linear", scores.masked_fill_(scores < _RESIDUE, 0.0).sqrt_()
         for name, table in self.texts.items():
             near = (table[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             yield name, near @ table.T
