@@ -70,6 +70,7 @@ def blend(
     )
     from recdistill.data.sequences import SequenceDataset
     from recdistill.teachers import BlendTeacher, SignalOptions, rows_to_teach
+    from recdistill.teachers.blend.linear import MOST_ITEMS
 
     refuse_existing(out, overwrite)
     data = SequenceDataset.load(dataset)
@@ -84,6 +85,8 @@ def blend(
         item_embeddings=item_vectors(texts[0], rank, whitening) if texts else None,
         encoder=names[0] if names else None,
     )
+    if data.item_count > MOST_ITEMS:
+        print(f"without the signal linear: more than {MOST_ITEMS:,} items")
     with Bars() as bars:
         bar = bars.add("weighing, then answering rows", len(rows))
         scorer = teacher.scorer(data)
