@@ -76,6 +76,17 @@ def test_the_regression_is_not_fitted_where_nobody_hears_it(shop):
     assert "_linear" not in vars(Signals(shop))
 
 
+def test_the_regression_is_the_same_in_parts(shop, monkeypatch):
+    whole = LinearModel(shop)
+    monkeypatch.setattr("recdistill.teachers.blend.linear._ROWS", 7)
+    monkeypatch.setattr("recdistill.teachers.blend.linear._CHUNK", 5)
+    parts = LinearModel(shop)
+    np.testing.assert_allclose(parts.weights, whole.weights, atol=1e-6)
+    rows = base.rows_to_teach(shop, ["train"])
+    history = shop.histories(rows, 12)
+    torch.testing.assert_close(parts(history, rows), whole(history, rows))
+
+
 def test_the_regression_of_a_training_row_is_that_of_a_fit_without_it(shop):
     """Far from the clamp and the root of the signal: scores as they are, with little and with much shrinkage."""
     for shrinkage, decay in ((0.05, 0.7), (5.0, 1.0)):

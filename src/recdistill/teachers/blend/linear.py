@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 #: Beyond so many items the two ``(I, I)`` arrays take gigabytes, and their inverse minutes.
 MOST_ITEMS: Final = 20_000
+_ROWS = 1 << 17  # rows whose histories are held at a time: those of millions would take tens of gigabytes
 _CHUNK = 1024  # rows whose leverages are formed at a time
 
 
@@ -53,19 +54,14 @@ class LinearModel:
         self, dataset: SequenceDataset, *, items: int = 50, decay: float = 0.95, shrinkage: float = 5.0
     ) -> None:
         self.dataset, self.items, self.decay = dataset, items, decay
-        rows, width = dataset.rows("train", prefixes=True), dataset.item_count
-        given = self._histories(dataset.histories(rows, items))  # (R, I) sparse
-        answers = sparse.csr_array(
-            (np.ones(len(rows), dtype=np.float32), (np.arange(len(rows)), dataset.targets(rows))),
-            shape=(len(rows), width),
-        )
-        together = torch.from_numpy((given.T @ given).toarray())  # (I, I)
+        rows = dataset.rows("train", prefixes=True)
+        together, following = self._products(rows)
         penalty = max(shrinkage * float(together.diagonal().mean()), 1e-6)
         together.diagonal().add_(penalty)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(together))
         del together
         #: ``(I, I)`` B of eq. 1.
-        self.weights: Floats = (inverse @ torch.from_numpy((given.T @ answers).toarray())).numpy()
+        self.weights: Floats = (inverse @ following).numpy()
         self._leverage = np.zeros(len(dataset.row_ids), dtype=np.float32)
         self._leverage[rows] = self._leverages(rows, inverse)
 
@@ -90,6 +86,21 @@ class LinearModel:
     def _histories(self, history: Ints) -> sparse.csr_array:
         weighed = spread(*last_items(history, self.items, self.decay), self.dataset.item_count)
         return weighed.astype(np.float32)
+
+    def _products(self, rows: Ints) -> tuple[Tensor, Tensor]:
+        """Return ``(I, I)`` XᵀX and XᵀY; the histories of some rows at a time."""
+        width = self.dataset.item_count
+        together, following = torch.zeros(width, width), torch.zeros(width, width)
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            given = self._histories(self.dataset.histories(part, self.items))  # (n, I) sparse
+            where = np.arange(len(part)), self.dataset.targets(part)
+            answers = sparse.csr_array(
+                (np.ones(len(part), dtype=np.float32), where), shape=(len(part), width)
+            )
+            together += torch.from_numpy((given.T @ given).toarray())
+            following += torch.from_numpy((given.T @ answers).toarray())
+        return together, following
 
     def _leverages(self, rows: Ints, inverse: Tensor) -> Floats:
         """Return ``(n,)`` h of eq. 2, from the items of each history alone."""

@@ -212,8 +212,8 @@ class Signals:
         own = None if rows is None else self.wide.own_transitions(rows)
         yield "sequence", torch.from_numpy(next(self.wide.steps(whole, own))).sqrt_()
         if "linear" in self.names:
-            scores = self._linear(history, rows)
-            yield "linear", scores.masked_fill_(scores < _RESIDUE, 0.0).sqrt_()
+            fitted = self._linear(history, rows)
+            yield "linear", fitted.masked_fill_(fitted < _RESIDUE, 0.0).sqrt_()
         for name, table in self.texts.items():
             near = (table[items] * torch.from_numpy(weight)[..., None]).sum(1)  # (B, D)
             yield name, near @ table.T
