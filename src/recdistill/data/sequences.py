@@ -123,7 +123,7 @@ class SequenceDataset:
         *splits
             ``valid``, ``test`` or both.
         """
-        return replace(self, learned=splits)
+        return self if splits == self.learned else replace(self, learned=splits)
 
     def with_sequences(self, items: Ints) -> tuple[SequenceDataset, Ints]:
         """Return a dataset with more sequences to train on, and the ids of their rows; nothing before them changes.
