@@ -108,7 +108,9 @@ def teach_again(
     Raises
     ------
     ConfigError, KnowledgeError
-        As `scorer_again`; or the knowledge comes from another dataset.
+        As `scorer_again`.
+    FingerprintError
+        The knowledge comes from another dataset.
     """
     before = load_knowledge(folder, dataset)
     manifest = before.manifest

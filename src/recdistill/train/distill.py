@@ -12,21 +12,12 @@ import numpy.typing as npt
 import torch
 
 from recdistill.data import SequenceDataset
-from recdistill.environment import environment
-from recdistill.errors import KnowledgeError, RunError
+from recdistill.errors import KnowledgeError
 from recdistill.evaluate import Evaluation, ranks_of_new_items, target_ranks
 from recdistill.export import REPEATS, ModelScorer, Recommender, fold
 from recdistill.knowledge import Knowledge, Walks, WithWalks
 from recdistill.losses import Loss
-from recdistill.runs import (
-    MANIFEST,
-    file_checksum,
-    fingerprint,
-    read_manifest,
-    require_fingerprint,
-    write_json,
-    write_manifest,
-)
+from recdistill.runs import file_checksum, fingerprint, require_fingerprint
 from recdistill.strategies import Strategy
 from recdistill.students import SequenceModel
 from recdistill.train.batches import BatchLoader, Supervision
@@ -41,6 +32,7 @@ from recdistill.train.cold_items import (
 from recdistill.train.item_prior import recounted, settle_prior
 from recdistill.train.loop import Metrics, Reporter, Trainer, TrainOptions, make_accelerator
 from recdistill.train.objective import Objective
+from recdistill.train.run_folder import open_run, settings
 from recdistill.types import LEARNED, Split, Task
 
 Coverage = Literal["error", "skip", "mask"]
@@ -327,46 +319,3 @@ def check_strategies(
                 f"strategy {name!r} needs {', '.join(missing)}, which {which} does not have. "
                 "See what it has with: recdistill knowledge show k/."
             )
-
-
-def open_run(folder: Path, dataset: SequenceDataset, make: Mapping[str, Any]) -> None:
-    """Begin a run folder, or check that the one that is there was begun with the same settings.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
-    dataset
-        What is learned from.
-    make
-        JSON-able: everything that decides the result.
-
-    Raises
-    ------
-    RunError
-        The folder holds a run of another make.
-    FingerprintError
-        It was begun on another dataset.
-    """
-    identity = fingerprint(repr(sorted(make.items(), key=lambda pair: pair[0])))
-    if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder, "run")
-        require_fingerprint(str(manifest["dataset_fingerprint"]), dataset.fingerprint, folder)
-        if manifest["make"] != identity:
-            raise RunError(
-                f"{folder} holds a run with other settings. Choose another --out, or pass --overwrite."
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "environment.json", environment())
-    write_manifest(
-        folder,
-        "run",
-        {"dataset_fingerprint": dataset.fingerprint, "dataset": dataset.name, "make": identity, **make},
-    )
-
-
-def settings(part: torch.nn.Module) -> dict[str, Any]:
-    """Return a part's class name and its plain public attributes, to tell one run's make from another's."""
-    plain = {k: v for k, v in vars(part).items() if isinstance(v, (bool, int, float, str, type(None)))}
-    return {"class": type(part).__name__, **{k: v for k, v in plain.items() if not k.startswith("_")}}

@@ -38,7 +38,6 @@ from recdistill.export import Recommender
 from recdistill.knowledge import Knowledge, teacher_evaluation
 from recdistill.runs import MANIFEST, remove_folder, require_one_process
 from recdistill.teachers.item_head.partner import BEST, ItemHeadPartner
-from recdistill.train.distill import open_run, settings
 from recdistill.train.mutual.held_out import held_out_ranks
 from recdistill.train.mutual.listener import Listener, Quiet
 from recdistill.train.mutual.options import MutualOptions
@@ -46,6 +45,7 @@ from recdistill.train.mutual.records import epochs_of, weights_seen, write_recor
 from recdistill.train.mutual.student import StudentSide, answers_of
 from recdistill.train.mutual.term import Partner, term_of
 from recdistill.train.mutual.weights import RankWeights
+from recdistill.train.run_folder import open_run, settings
 
 Ints = npt.NDArray[np.int64]
 _KS = (1, 10, 20)
